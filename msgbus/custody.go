@@ -1,0 +1,172 @@
+package msgbus
+
+import (
+	"errors"
+	"time"
+)
+
+// The shapes in which the rules (package relay) and the storage (package
+// backlog) hand messages to each other. A message is always in the custody of
+// Redis: what is handed out comes back, to this relay or another, unless its
+// outcome is written.
+
+// A Queue is one of the three lists from which a relay takes messages.
+type Queue string
+
+// The queues: `<prefix>.system.<queue>`.
+const (
+	LocalQueue  Queue = "local"  // requests of this machine's apps
+	RemoteQueue Queue = "remote" // requests for this machine's services, pushed by other means than HTTP
+	ReplyQueue  Queue = "reply"  // replies of this machine's services
+)
+
+// A Claim is a batch taken from a queue. It goes back to the head of the queue
+// when the lease of the relay's session ends, unless each message was refused,
+// admitted, answered or sent on, and the claim was dropped.
+type Claim struct {
+	Queue    Queue
+	Slot     int
+	Messages []string // as they were pushed; "" for one that was dealt with
+}
+
+// An Admission is a request that can enter the backlog.
+type Admission struct {
+	Message *Message
+	// Start is the app's `now` in unix seconds: it counts when Redis's clock
+	// finds it 0 to 24 h old, and otherwise the time of admission does.
+	Start int64
+}
+
+// An Entry is a request in the backlog of its source.
+type Entry struct {
+	Message  *Message // with uid, src, dst and the app's own ret
+	Epoch    string
+	Admitted time.Time
+	Deadline time.Time
+	Dialect  Dialect // the app's
+	// Head is the part of the stored entry that no other entry has.
+	Head string
+}
+
+// A ParcelKind tells requests on a lane from replies.
+type ParcelKind string
+
+// The kinds, in the words of the storage and of metrics.
+const (
+	RequestParcel ParcelKind = "request"
+	ReplyParcel   ParcelKind = "reply"
+)
+
+// A Parcel is a message on the lane to a twin.
+type Parcel struct {
+	Kind ParcelKind
+	ID   string // of a request its uid; of a reply "<twin> <epoch or -> <uid>"
+	Body string // of a request its backlog entry; of a reply what is to be sent
+}
+
+// An Outgoing is a parcel opened: a message for a peer, complete but for its
+// signature.
+type Outgoing struct {
+	Kind    ParcelKind
+	Message *Message
+}
+
+// A Batch is what a lane has to send next.
+type Batch struct {
+	Parcels []Parcel
+	// Probe is set when the lane has failed since it last succeeded: the batch
+	// is one message.
+	Probe bool
+	// Wait is how long nothing is to be sent. It means something only without
+	// parcels; negative, the lane is empty or another relay serves it.
+	Wait time.Duration
+}
+
+// A Failure is a failed attempt of a lane.
+type Failure struct {
+	Reason Reason
+	Detail string
+	// Rest, when it is not 0, is how long the peer asked to be left alone; the
+	// attempt then counts against no request.
+	Rest time.Duration
+}
+
+// An Acceptance is a request from a twin, verified, as the storage takes it.
+type Acceptance struct {
+	UID     string
+	Number  uint64 // the n of the uid; looked at only together with an epoch
+	Digest  string // of a version 1 signature, "" without
+	Now     int64  // the signed `now` in unix seconds, for requests with a digest
+	Command string
+	Life    time.Duration
+	Left    bool // push to the left end, for services that BRPOP
+	// Refused makes Body an error reply that goes back to the source instead of
+	// a request that goes to the service.
+	Refused bool
+	Body    []byte
+}
+
+// An Open is a request that a service of this machine has been given and has
+// not answered.
+type Open struct {
+	UID     string
+	Source  uint32
+	Epoch   string // "" when the request came without one
+	Command string
+	Record  string // as stored, to be given back with the reply
+}
+
+// A Departure is a service's reply on its way to the twin that asked.
+type Departure struct {
+	Position int   // in its claim
+	Open     *Open // Record is "" when Redis knows nothing of the request
+	Body     []byte
+}
+
+// An Answer ends a request of the backlog.
+type Answer struct {
+	Entry    *Entry
+	Failed   bool // Body tells of an error of the bus, not of the service's reply
+	Position int  // in the claim that the answer came from; -1 when from none
+	Body     []byte
+}
+
+// An Outcome is what became of a message in one step of the storage.
+type Outcome string
+
+// The outcomes, in the words of the scripts.
+const (
+	Accepted       Outcome = "accepted"
+	Repeated       Outcome = "repeat"
+	TooOld         Outcome = "below_window"
+	QueueIsFull    Outcome = "queue_full"
+	QueueWrongType Outcome = "wrong_type"
+	Sent           Outcome = "sent"
+	TooLate        Outcome = "late"
+	Answered       Outcome = "answered"
+	FailedOutcome  Outcome = "failed"
+	KeptOutcome    Outcome = "kept"
+)
+
+// Errors of the storage that the rules tell apart.
+var (
+	// ErrFenced: this relay's session has ended; others may have its claims.
+	ErrFenced = errors.New("the session of this relay has ended")
+	// ErrSuperseded: another process has started under the same instance name.
+	ErrSuperseded = errors.New("another relay has started under the same instance name")
+	// ErrBacklogFull: the backlog is at its bound.
+	ErrBacklogFull = errors.New("the backlog is at its bound")
+	// ErrStorageFull: Redis takes no more data (OOM, MISCONF).
+	ErrStorageFull = errors.New("Redis takes no more data")
+	// ErrNotFound: there is no such entry.
+	ErrNotFound = errors.New("not found")
+)
+
+// Error makes a failed attempt an error that says to try again, where a
+// *Refusal says not to.
+func (f *Failure) Error() string {
+	if f.Detail == "" {
+		return string(f.Reason)
+	}
+	return f.Detail
+}

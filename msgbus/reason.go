@@ -1,0 +1,98 @@
+package msgbus
+
+import "fmt"
+
+// A Reason is why a message was refused, retried, expired or buried. The same
+// word stands in logs, metrics, dead letters and the error that a caller gets.
+type Reason string
+
+// The reasons, in the order in which a message meets them.
+const (
+	// Malformed: JSON that is not a message, or no JSON at all.
+	Malformed Reason = "malformed"
+	// BadVersion: ver is not 1.
+	BadVersion Reason = "bad_version"
+	// MissingCommand, MissingDestination and MissingReturnQueue: the
+	// specification's three other invalid messages.
+	MissingCommand     Reason = "missing_command"
+	MissingDestination Reason = "missing_destination"
+	MissingReturnQueue Reason = "missing_return_queue"
+	// ReservedName: cmd or ret would name a key that belongs to the relay.
+	ReservedName Reason = "reserved_name"
+	// BadCommand: cmd is too long, or, from the network, holds a character that
+	// is not a letter, digit, '.', '_', '-' or '@'.
+	BadCommand Reason = "bad_command"
+	// TooManyDestinations: more destinations, or more bytes over all of them,
+	// than one message may have.
+	TooManyDestinations Reason = "too_many_destinations"
+	// TooLarge: the message is over the body limit.
+	TooLarge Reason = "too_large"
+
+	// TwinNotFound: the resolver says that there is no such twin.
+	TwinNotFound Reason = "twin_not_found"
+	// ResolverUnavailable: nobody can say now who the twin is.
+	ResolverUnavailable Reason = "resolver_unavailable"
+	// BadAddress: the twin's record holds nothing that can be dialled.
+	BadAddress Reason = "bad_address"
+	// AddressNotAllowed: the guard forbids the address in the twin's record.
+	AddressNotAllowed Reason = "address_not_allowed"
+	// Unreachable: the peer could not be connected, or the connection broke.
+	Unreachable Reason = "unreachable"
+	// Timeout: the peer did not answer in time.
+	Timeout Reason = "timeout"
+	// PeerFailed: the peer answered with an error of its own (5xx, or a status
+	// that no relay sends).
+	PeerFailed Reason = "peer_failed"
+	// PeerBusy: the peer asks to come back later (429 or 503).
+	PeerBusy Reason = "peer_busy"
+	// RefusedByPeer: the peer refused this one message for good.
+	RefusedByPeer Reason = "refused_by_peer"
+	// RetriesExhausted: the app's number of tries is used up.
+	RetriesExhausted Reason = "retries_exhausted"
+	// Expired: the deadline passed without a reply.
+	Expired Reason = "expired"
+	// ExpTooLong: a remote request asks to live longer than this relay allows.
+	ExpTooLong Reason = "exp_too_long"
+
+	// BadSignature: the signature is not the source twin's.
+	BadSignature Reason = "bad_signature"
+	// ClockSkew: the message's `now` is more than a minute away.
+	ClockSkew Reason = "clock_skew"
+	// WrongDestination: the message is for another twin.
+	WrongDestination Reason = "wrong_destination"
+	// WrongSource: the message claims a source that cannot have sent it.
+	WrongSource Reason = "wrong_source"
+	// NotExposed: no --expose pattern lets this command be called from remote.
+	NotExposed Reason = "not_exposed"
+	// QueueFull: the service's queue, or the number of queues that no service
+	// reads, is at its bound.
+	QueueFull Reason = "queue_full"
+	// BelowWindow: the uid is older than what the receiver can tell from a repeat.
+	BelowWindow Reason = "below_window"
+	// StorageFull: Redis takes no more data.
+	StorageFull Reason = "storage_full"
+	// StorageFailed: Redis cannot be reached or cannot serve now.
+	StorageFailed Reason = "storage_failed"
+
+	// Late: a reply to a request that has ended, or that never was.
+	Late Reason = "late"
+	// Ambiguous: a service's reply that fits more than one open request.
+	Ambiguous Reason = "ambiguous"
+	// WrongType: the key that should take the message holds another type.
+	WrongType Reason = "wrong_type"
+)
+
+// A Refusal says that a message cannot be accepted, with one typed reason and
+// a text for people. The texts of the specification's invalid messages are
+// those that apps know.
+type Refusal struct {
+	Reason Reason
+	Text   string
+}
+
+// Refuse returns a Refusal with a formatted text.
+func Refuse(r Reason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: r, Text: fmt.Sprintf(format, args...)}
+}
+
+func (r *Refusal) Error() string { return r.Text }
