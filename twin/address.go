@@ -1,0 +1,161 @@
+package twin
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// ErrAddress is wrapped by every error of [Endpoint].
+var ErrAddress = errors.New("bad address")
+
+// Limits of the domain name system, in bytes.
+const (
+	nameLenMax  = 253
+	labelLenMax = 63
+)
+
+// Endpoint turns the address of a twin record into host:port, ready for
+// net.Dial and for the host of a URL. It takes what records hold: an IPv4
+// address, a bare or bracketed IPv6 address, or a host name, each but the bare
+// IPv6 with or without a port; defaultPort stands in for a missing one.
+//
+// A record is written by a stranger, so all else is refused with an error that
+// wraps [ErrAddress]: URLs, users, paths, zones, and the spellings of IPv4 that
+// some resolvers expand and others do not (2130706433, 0177.0.0.1, 0x7f.1).
+// Endpoint looks at the text only. Where a name leads is for [Guard] to judge.
+//
+// What Endpoint returns, it accepts and returns unchanged.
+func Endpoint(address string, defaultPort uint16) (hostport string, err error) {
+	host, port, err := splitAddress(address)
+	if err != nil {
+		return "", addressError(address, err)
+	}
+	if port == "" {
+		port = strconv.Itoa(int(defaultPort))
+	}
+	if err := checkPort(port); err != nil {
+		return "", addressError(address, err)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// addressError quotes an address that nobody vouches for: escaped, and cut.
+func addressError(address string, err error) error {
+	const quotedMax = 80
+	if len(address) > quotedMax {
+		address = address[:quotedMax] + "…"
+	}
+	return fmt.Errorf("%w %q: %w", ErrAddress, address, err)
+}
+
+// splitAddress returns a checked host without brackets, and the port as written,
+// empty if there is none.
+func splitAddress(address string) (host, port string, err error) {
+	switch {
+	case address == "":
+		return "", "", errors.New("it is empty")
+	case address[0] == '[':
+		return splitBracketed(address)
+	case strings.Count(address, ":") > 1:
+		// Without brackets, all of it is the address: fe80::1:8051 has no port.
+		host, err = ipv6(address)
+		return host, "", err
+	}
+	host, port, hasPort := strings.Cut(address, ":")
+	if hasPort && port == "" {
+		return "", "", errors.New("no port after the colon")
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.String(), port, nil
+	}
+	host = strings.ToLower(host)
+	return host, port, checkName(host)
+}
+
+func splitBracketed(address string) (host, port string, err error) {
+	inside, after, closed := strings.Cut(address[1:], "]")
+	if !closed {
+		return "", "", errors.New("no closing bracket")
+	}
+	if host, err = ipv6(inside); err != nil || after == "" {
+		return host, "", err
+	}
+	port, hasColon := strings.CutPrefix(after, ":")
+	if !hasColon || port == "" {
+		return "", "", errors.New("only a colon and a port may follow the bracket")
+	}
+	return host, port, nil
+}
+
+func ipv6(text string) (string, error) {
+	ip, err := netip.ParseAddr(text)
+	switch {
+	case err != nil || !ip.Is6():
+		return "", errors.New("not an IPv6 address")
+	case ip.Zone() != "":
+		return "", errors.New("a zone names an interface of another machine")
+	default:
+		return ip.String(), nil
+	}
+}
+
+func checkPort(port string) error {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 || port[0] == '0' {
+		return errors.New("a port is a number from 1 to 65535")
+	}
+	return nil
+}
+
+// checkName accepts host names in lower case, with underscores because container
+// networks have them, and with the final dot of an absolute name.
+func checkName(name string) error {
+	name = strings.TrimSuffix(name, ".")
+	if len(name) > nameLenMax {
+		return fmt.Errorf("a name has at most %d bytes", nameLenMax)
+	}
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if err := checkLabel(label); err != nil {
+			return err
+		}
+	}
+	// The rule of the WHATWG URL standard: a name that ends in a number is an
+	// IPv4 address or nothing, and ParseAddr has already said that it is none.
+	if isNumber(labels[len(labels)-1]) {
+		return errors.New("neither a host name nor an IPv4 address in the usual form")
+	}
+	return nil
+}
+
+func checkLabel(label string) error {
+	switch n := len(label); {
+	case n == 0:
+		return errors.New("empty part in the name")
+	case n > labelLenMax:
+		return fmt.Errorf("a part of a name has at most %d bytes", labelLenMax)
+	case label[0] == '-' || label[n-1] == '-':
+		return errors.New("a part of a name neither begins nor ends with a hyphen")
+	}
+	for _, c := range []byte(label) {
+		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return errors.New("a name has letters, digits, hyphens, underscores and dots only")
+		}
+	}
+	return nil
+}
+
+// isNumber reports what an IPv4 parser of the old school reads as a number:
+// decimal or octal digits, or hex digits after 0x, of which there may be none.
+func isNumber(label string) bool {
+	digits, base16 := strings.CutPrefix(label, "0x")
+	set := "0123456789"
+	if base16 {
+		set += "abcdef"
+	}
+	return strings.Trim(digits, set) == ""
+}

@@ -1,0 +1,280 @@
+package twin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// lookupTimeout bounds a shared lookup, whatever the source does: several
+	// HTTP sources in turn, each with a time limit of its own, fit in.
+	lookupTimeout = 30 * time.Second
+	// storeTimeout bounds a call of the record store, which is a help and no more.
+	storeTimeout = time.Second
+	// patience is how long a caller waits for news when there is an old record to
+	// go on with: a resolver that hangs must not hold up messages to known twins.
+	patience = time.Second
+)
+
+// Options of a [Directory]. The zero value is good.
+type Options struct {
+	Fresh    time.Duration // how long a record is used without asking again; 5 min if 0
+	Negative time.Duration // how long "no such twin" is; 60 s if 0
+	Stale    time.Duration // how old a record may get while the source is unavailable; 24 h if 0
+	Retry    time.Duration // how long an unavailable source is not asked for the same twin; 5 s if 0
+	Refetch  time.Duration // how often, at most, Refetch asks for the same twin; 1 min if 0
+	Size     int           // how many twins are remembered; 100,000 if 0
+
+	Store RecordStore      // keeps good records over restarts; may be nil
+	Now   func() time.Time // the clock; time.Now if nil
+	Log   zerolog.Logger
+}
+
+// A RecordStore keeps records where they survive the process, so that a site
+// that comes back from a power cut works before its resolver does. Its errors are
+// logged at debug level and fail no lookup.
+type RecordStore interface {
+	// LoadRecord returns a record and when it was saved. It returns an error that
+	// wraps ErrNotFound when it has none.
+	LoadRecord(ctx context.Context, id uint32) (Record, time.Time, error)
+	// SaveRecord keeps a record for 24 hours.
+	SaveRecord(ctx context.Context, rec Record) error
+}
+
+// A Directory remembers what a [Source] says about twins, and goes on with it
+// while the source is unavailable. It is safe for concurrent use, has no
+// goroutines of its own and needs no closing.
+type Directory struct {
+	source Source
+	opts   Options
+
+	// entries is bounded by size only. How long an entry counts depends on whether
+	// the source can be reached, which the cache cannot know, so entries carry their
+	// times, and otter's loading and expiry (with its goroutine) stay out of use.
+	entries *otter.Cache[uint32, entry]
+
+	lookups   singleflight.Group // by twin id
+	refetches singleflight.Group // by twin id
+
+	down atomic.Bool // the last lookup found the source unavailable; for the log
+}
+
+// NewDirectory returns an empty directory over a source.
+func NewDirectory(src Source, opts Options) *Directory {
+	opts.Fresh = cmp.Or(opts.Fresh, 5*time.Minute)
+	opts.Negative = cmp.Or(opts.Negative, time.Minute)
+	opts.Stale = cmp.Or(opts.Stale, 24*time.Hour)
+	opts.Retry = cmp.Or(opts.Retry, 5*time.Second)
+	opts.Refetch = cmp.Or(opts.Refetch, time.Minute)
+	opts.Size = cmp.Or(opts.Size, 100_000)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Directory{
+		source:  src,
+		opts:    opts,
+		entries: otter.Must(&otter.Options[uint32, entry]{MaximumSize: opts.Size}),
+	}
+}
+
+// Twin returns the record of a twin, from memory where that is recent enough.
+// The error wraps [ErrNotFound] when there definitively is no such twin, and else
+// [ErrUnavailable]: also when ctx ends first, which ends the caller's wait and not
+// the lookup that others share.
+func (d *Directory) Twin(ctx context.Context, id uint32) (Record, error) {
+	e, _ := d.entries.GetIfPresent(id)
+	now := d.opts.Now()
+	if e.settled(now, d.opts) {
+		rec, err := e.fallback(now, d.opts)
+		return rec, wrapTwin(id, err)
+	}
+	found := d.lookups.DoChan(key(id), func() (any, error) {
+		// Whoever had the lookup before us may have finished since we looked.
+		if e, _ := d.entries.GetIfPresent(id); e.settled(d.opts.Now(), d.opts) {
+			return e, nil
+		}
+		return d.ask(ctx, id), nil
+	})
+	var enough <-chan time.Time
+	if e.usable(now, d.opts) {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		enough = timer.C
+	}
+	select {
+	case r := <-found:
+		rec, err := r.Val.(entry).fallback(d.opts.Now(), d.opts)
+		return rec, wrapTwin(id, err)
+	case <-enough:
+		return e.record, nil
+	case <-ctx.Done():
+		return Record{}, wrapTwin(id, unavailable(ctx.Err()))
+	}
+}
+
+// Refetch is for a signature that does not fit: has the twin changed its key? It
+// takes the record that the signature was checked with, asks the source past the
+// cache, at most once a minute for each twin, and returns the record to go by and
+// whether its key is another one than before. With an error, which wraps
+// [ErrNotFound] or [ErrUnavailable], it is not known whether the key is still
+// good; the record is then the one that was passed.
+func (d *Directory) Refetch(ctx context.Context, failed Record) (rec Record, changed bool, err error) {
+	id := failed.ID
+	if e, _ := d.entries.GetIfPresent(id); e.state == known && e.record.PublicKey != failed.PublicKey {
+		return e.record, true, nil // another caller was faster
+	}
+	found := d.refetches.DoChan(key(id), func() (any, error) {
+		e, _ := d.entries.GetIfPresent(id)
+		if !e.refetched.IsZero() && d.opts.Now().Sub(e.refetched) < d.opts.Refetch {
+			return e, nil
+		}
+		d.update(id, func(e *entry) { e.refetched = d.opts.Now() })
+		return d.ask(ctx, id), nil
+	})
+	select {
+	case r := <-found:
+		e := r.Val.(entry)
+		if e.cause != nil {
+			return failed, false, wrapTwin(id, unavailable(e.cause))
+		}
+		rec, err := e.fallback(d.opts.Now(), d.opts)
+		if err != nil {
+			return failed, false, wrapTwin(id, err)
+		}
+		return rec, rec.PublicKey != failed.PublicKey, nil
+	case <-ctx.Done():
+		return failed, false, wrapTwin(id, unavailable(ctx.Err()))
+	}
+}
+
+// ByAccount returns the record of the twin that an account belongs to, always
+// from the source: it is asked once, when a relay finds out its own number. The
+// error wraps [ErrAccount], [ErrNotFound], [ErrUnavailable] or [ErrUnsupported].
+func (d *Directory) ByAccount(ctx context.Context, account string) (Record, error) {
+	if _, err := ParseAccount(account); err != nil {
+		return Record{}, err
+	}
+	rec, err := d.source.TwinByAccount(ctx, account)
+	switch {
+	case err == nil:
+		d.update(rec.ID, func(e *entry) { e.learn(rec, d.opts.Now()) })
+		d.save(ctx, rec)
+		return rec, nil
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnsupported):
+	default:
+		err = unavailable(err)
+	}
+	return Record{}, fmt.Errorf("resolve account %s: %w", account, err)
+}
+
+// ask asks the source and keeps what it says. The lookup belongs to all who wait
+// for it, so it does not end with the context of the one who began it.
+func (d *Directory) ask(ctx context.Context, id uint32) entry {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+	defer cancel()
+	before, _ := d.entries.GetIfPresent(id)
+	began := d.opts.Now()
+	rec, err := d.source.Twin(ctx, id)
+	now := d.opts.Now()
+	d.report(id, before.cause, err, now.Sub(began))
+	switch {
+	case err == nil:
+		e := d.update(id, func(e *entry) { e.learn(rec, now) })
+		d.save(ctx, rec)
+		return e
+	case errors.Is(err, ErrNotFound):
+		return d.update(id, func(e *entry) { e.learnMissing(now) })
+	}
+	var stored Record
+	var saved time.Time
+	if before.state == unknown {
+		stored, saved = d.load(ctx, id)
+	}
+	return d.update(id, func(e *entry) {
+		if e.state == unknown && stored.ID == id {
+			e.learn(stored, saved)
+		}
+		e.fail(err, now.Add(d.opts.Retry))
+	})
+}
+
+// update changes the entry of a twin in one step, and returns it.
+func (d *Directory) update(id uint32, change func(*entry)) entry {
+	e, _ := d.entries.Compute(id, func(e entry, _ bool) (entry, otter.ComputeOp) {
+		change(&e)
+		return e, otter.WriteOp
+	})
+	return e
+}
+
+// load returns a stored record with the time it was saved, or the zero Record. A
+// record from the future counts from now: clocks step back.
+func (d *Directory) load(ctx context.Context, id uint32) (Record, time.Time) {
+	if d.opts.Store == nil {
+		return Record{}, time.Time{}
+	}
+	// The lookup's own time may be used up: that can be why we are here.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	rec, saved, err := d.opts.Store.LoadRecord(ctx, id)
+	if err != nil {
+		if !errors.Is(err, ErrNotFound) {
+			d.opts.Log.Debug().Uint32("twin", id).Err(err).Msg("load stored twin record")
+		}
+		return Record{}, time.Time{}
+	}
+	if now := d.opts.Now(); saved.After(now) {
+		saved = now
+	}
+	return rec, saved
+}
+
+func (d *Directory) save(ctx context.Context, rec Record) {
+	if d.opts.Store == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if err := d.opts.Store.SaveRecord(ctx, rec); err != nil {
+		d.opts.Log.Debug().Uint32("twin", rec.ID).Err(err).Msg("store twin record")
+	}
+}
+
+// report logs when the source becomes unavailable and when it is back, not each
+// lookup between. A lie is about one twin and says nothing about the others, so
+// it is logged when it is the first for that twin.
+func (d *Directory) report(id uint32, before, err error, took time.Duration) {
+	switch {
+	case errors.Is(err, ErrLying):
+		if errors.Is(before, ErrLying) {
+			return
+		}
+		d.opts.Log.Warn().Uint32("twin", id).Dur("took", took).Err(err).Msg("twin resolver's answer refused")
+	case err == nil, errors.Is(err, ErrNotFound):
+		if d.down.CompareAndSwap(true, false) {
+			d.opts.Log.Info().Dur("took", took).Msg("twin resolver is back")
+		}
+	default:
+		if d.down.CompareAndSwap(false, true) {
+			d.opts.Log.Warn().Uint32("twin", id).Dur("took", took).Err(err).Msg("twin resolver unavailable, going on with known records")
+		}
+	}
+}
+
+func key(id uint32) string { return strconv.FormatUint(uint64(id), 10) }
+
+func wrapTwin(id uint32, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("resolve twin %d: %w", id, err)
+}
