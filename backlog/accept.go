@@ -1,0 +1,149 @@
+package backlog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// signatureKeep is how long a minute's signatures are kept. A message is
+// accepted while its `now` is within MaxSkew of ours; the rest is for clocks
+// that step.
+const signatureKeep = 10 * time.Minute
+
+// noEpoch stands in stored names for requests that came without an epoch.
+const noEpoch = "-"
+
+// Accept takes requests of one twin and one epoch ("" when the twin's relay
+// sends none): each is pushed to its service's queue, or answered by an error
+// reply, once. The outcomes are msgbus.Accepted, Repeated, TooOld, QueueIsFull
+// or QueueWrongType. Requests with a digest must be signed in the same minute.
+func (s *Store) Accept(ctx context.Context, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	t := id(source)
+	minute := int64(0)
+	if len(requests) > 0 {
+		minute = requests[0].Now / 60
+	}
+	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
+		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(minute), s.keys.seen(t),
+		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
+	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
+		flag(source == s.opts.Twin), int(signatureKeep.Seconds())}
+	for _, r := range requests {
+		kind := "deliver"
+		if r.Refused {
+			kind = "refuse"
+		}
+		keys = append(keys, s.keys.command(r.Command))
+		args = append(args, kind, r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Command, side(r.Left), r.Body)
+	}
+	result, err := s.run(ctx, s.scripts.accept, keys, args...).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), source, err)
+	}
+	outcomes := make([]msgbus.Outcome, len(result))
+	for i, o := range result {
+		outcomes[i] = msgbus.Outcome(o)
+	}
+	return outcomes, nil
+}
+
+// Proxy takes a request from `/zbus-cmd`. queue is the return queue that it
+// gets and by which it is known from here on; a repeat gets the earlier one
+// back. tail is what the backlog entry says behind its head. A result stays
+// readable for msgbus.ReplyQueueTTL after the request's end.
+func (s *Store) Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error) {
+	result, err := s.run(ctx, s.scripts.proxy,
+		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.unread(), s.keys.served(),
+			s.keys.signatures(r.Now / 60), s.keys.result(queue), s.keys.command(r.Command), s.keys.stats()},
+		queue, id(source), id(s.opts.Twin), r.Digest, int(signatureKeep.Seconds()), r.Life.Milliseconds(),
+		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, s.opts.MaxUnread, s.opts.MaxQueue).StringSlice()
+	if err != nil {
+		return "", "", fmt.Errorf("accept a command of twin %d: %w", source, err)
+	}
+	if len(result) < 2 {
+		return "", msgbus.Outcome(result[0]), nil
+	}
+	return result[1], msgbus.Outcome(result[0]), nil
+}
+
+func side(left bool) string {
+	if left {
+		return "L"
+	}
+	return "R"
+}
+
+// Opens returns the open records of a uid: none, one, or several when more
+// than one twin sent it.
+func (s *Store) Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error) {
+	if len(uids) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	values, err := s.rdb.HMGet(ctx, s.keys.open(), uids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read open requests: %w", translate(err))
+	}
+	out := make([][]msgbus.Open, len(uids))
+	for i, v := range values {
+		lines, _ := v.(string)
+		for _, line := range strings.Split(lines, "\n") {
+			if o, ok := parseOpen(uids[i], line); ok {
+				out[i] = append(out[i], o)
+			}
+		}
+	}
+	return out, nil
+}
+
+// parseOpen reads "<twin> <epoch or -> <deadline> <accepted> <cmd>".
+func parseOpen(uid, line string) (msgbus.Open, bool) {
+	f := strings.SplitN(line, " ", 5)
+	if len(f) != 5 {
+		return msgbus.Open{}, false
+	}
+	source, err := strconv.ParseUint(f[0], 10, 32)
+	if err != nil {
+		return msgbus.Open{}, false
+	}
+	epoch := f[1]
+	if epoch == noEpoch {
+		epoch = ""
+	}
+	return msgbus.Open{UID: uid, Source: uint32(source), Epoch: epoch, Command: f[4], Record: line}, true
+}
+
+// Depart puts services' replies on the lanes to the twins that asked and closes
+// the records that they answer. The outcomes are msgbus.Sent or TooLate.
+func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
+	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes()}
+	args := []any{s.currentSession(), msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
+	for _, d := range departures {
+		epoch := d.Open.Epoch
+		if epoch == "" {
+			epoch = noEpoch
+		}
+		keys = append(keys, s.keys.laneReplies(id(d.Open.Source)))
+		args = append(args, d.Position, d.Open.UID, id(d.Open.Source), epoch, d.Open.Record, d.Body)
+	}
+	result, err := s.run(ctx, s.scripts.depart, keys, args...).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("send %d replies: %w", len(departures), err)
+	}
+	outcomes := make([]msgbus.Outcome, len(result))
+	for i, o := range result {
+		outcomes[i] = msgbus.Outcome(o)
+	}
+	return outcomes, nil
+}
+
+// publishedHold is how long after a request's acceptance its reply may be sent
+// to a relay that is not ours: it writes its backlog after our 200, and loses
+// the replies that are faster.
+const publishedHold = 50 * time.Millisecond

@@ -1,0 +1,78 @@
+package backlog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// Answer ends requests: each entry goes and its reply is pushed, or nothing
+// happens to it. c is the claim that the replies came from, nil when they did
+// not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
+// KeptOutcome or QueueWrongType.
+func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	session, claim := "", s.keys.claim("", msgbus.ReplyQueue, 0)
+	if c != nil {
+		session, claim = s.currentSession(), s.claimKey(c)
+	}
+	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
+	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}
+	for _, a := range answers {
+		m := a.Entry.Message
+		lane := id(m.Destinations[0])
+		keys = append(keys, m.ReturnQueue, s.keys.laneRequests(lane), s.keys.laneTries(lane))
+		outcome, position := "answered", ""
+		if a.Failed {
+			outcome = "failed"
+		}
+		if c != nil && a.Position >= 0 {
+			position = strconv.Itoa(a.Position)
+		}
+		args = append(args, m.UID, a.Entry.Head, outcome, flag(m.Proxied), position, a.Body)
+	}
+	result, err := s.run(ctx, s.scripts.answer, keys, args...).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("answer %d requests: %w", len(answers), err)
+	}
+	outcomes := make([]msgbus.Outcome, len(result))
+	for i, o := range result {
+		outcomes[i] = msgbus.Outcome(o)
+	}
+	return outcomes, nil
+}
+
+// Stats are counts since the prefix was first used.
+type Stats struct {
+	Accepted int64 // requests that entered the backlog
+	Answered int64 // … that ended with a service's reply
+	Failed   int64 // … that ended with an error of the bus
+}
+
+// Stats reads the counts.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	v, err := s.rdb.HMGet(ctx, s.keys.stats(), "accepted", "answered", "failed").Result()
+	if err != nil {
+		return Stats{}, fmt.Errorf("read the counts: %w", translate(err))
+	}
+	n := func(i int) int64 {
+		text, _ := v[i].(string)
+		count, _ := strconv.ParseInt(text, 10, 64)
+		return count
+	}
+	return Stats{Accepted: n(0), Answered: n(1), Failed: n(2)}, nil
+}
+
+// deadLetter is what the stream of dead letters keeps, as bury in the scripts'
+// preamble writes it.
+func deadLetter(key string, bound int, queue string, reason msgbus.Reason, detail, message string) *redis.XAddArgs {
+	return &redis.XAddArgs{
+		Stream: key, MaxLen: int64(bound), Approx: true,
+		Values: []any{"queue", queue, "reason", string(reason), "detail", detail, "message", message},
+	}
+}

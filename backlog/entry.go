@@ -1,0 +1,92 @@
+package backlog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// note is what the relay notes on an entry, under the key `msgbusd`.
+type note struct {
+	Epoch    string `json:"epoch"`
+	Admitted int64  `json:"admitted"` // ms
+	Deadline int64  `json:"deadline"` // ms
+	Dialect  string `json:"dialect"`
+}
+
+// ParseEntry reads a backlog entry as admit and proxy write it.
+func ParseEntry(raw string) (*msgbus.Entry, error) {
+	m, err := msgbus.Decode([]byte(raw))
+	if err != nil {
+		return nil, fmt.Errorf("read a backlog entry: %w", err)
+	}
+	var n note
+	if err := json.Unmarshal(m.Note, &n); err != nil {
+		return nil, fmt.Errorf("read the note of backlog entry %s: %w", m.UID, err)
+	}
+	m.Note = nil
+	m.Dialect = msgbus.Classic
+	if n.Dialect == msgbus.Ref.String() {
+		m.Dialect = msgbus.Ref
+	}
+	return &msgbus.Entry{
+		Message:  m,
+		Epoch:    n.Epoch,
+		Admitted: time.UnixMilli(n.Admitted),
+		Deadline: time.UnixMilli(n.Deadline),
+		Dialect:  m.Dialect,
+		Head:     entryHead(raw),
+	}, nil
+}
+
+// entryHead returns the part of an entry up to the end of the note: uid, epoch
+// and time of admission are in it, so no two entries share it. The note comes
+// before anything that an app wrote.
+func entryHead(raw string) string {
+	start := strings.Index(raw, `"msgbusd":{`)
+	if start < 0 {
+		return raw
+	}
+	end := strings.IndexByte(raw[start:], '}')
+	if end < 0 {
+		return raw
+	}
+	return raw[:start+end+1]
+}
+
+// Entry returns the backlog entry of a uid, or msgbus.ErrNotFound.
+func (s *Store) Entry(ctx context.Context, uid string) (*msgbus.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	raw, err := s.rdb.HGet(ctx, s.keys.backlog(), uid).Result()
+	if isNil(err) {
+		return nil, msgbus.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read backlog entry %s: %w", uid, translate(err))
+	}
+	return ParseEntry(raw)
+}
+
+// entries reads what due, fail and exhausted return. One that cannot be read
+// is skipped and named in the error: the others must still end.
+func entries(pairs []string) ([]*msgbus.Entry, error) {
+	var out []*msgbus.Entry
+	var failed error
+	for i := 0; i+1 < len(pairs); i += 2 {
+		e, err := ParseEntry(pairs[i+1])
+		if err != nil {
+			failed = fmt.Errorf("backlog entry %s: %w", pairs[i], err)
+			continue
+		}
+		out = append(out, e)
+	}
+	return out, failed
+}
+
+// ParseEntry is [ParseEntry], for those who know the storage as an interface.
+func (s *Store) ParseEntry(raw string) (*msgbus.Entry, error) { return ParseEntry(raw) }

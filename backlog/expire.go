@@ -1,0 +1,85 @@
+package backlog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+const expireMost = 256
+
+// Due returns requests whose deadline has passed, at most a step's worth. They
+// stay where they are until Answer ends them.
+func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
+	pairs, err := s.run(ctx, s.scripts.due, []string{s.keys.deadlines(), s.keys.backlog()}, expireMost).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("find expired requests: %w", err)
+	}
+	return entries(pairs)
+}
+
+// ForgetExpired drops replies that could not be delivered before their
+// request's deadline, and records of requests that no service answered: the
+// source has ended both. It returns how many replies were dropped.
+func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
+	ids, err := s.run(ctx, s.scripts.dueReplies, []string{s.keys.repliesDeadlines()}, expireMost).StringSlice()
+	if err != nil {
+		return 0, fmt.Errorf("find expired replies: %w", err)
+	}
+	byTwin := make(map[uint32][]msgbus.Parcel)
+	for _, replyID := range ids {
+		head, _, _ := strings.Cut(replyID, " ")
+		twin, err := strconv.ParseUint(head, 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("find expired replies: unexpected id %q", replyID)
+		}
+		byTwin[uint32(twin)] = append(byTwin[uint32(twin)], msgbus.Parcel{Kind: msgbus.ReplyParcel, ID: replyID})
+	}
+	for twin, parcels := range byTwin {
+		if err := s.Settle(ctx, twin, false, parcels); err != nil {
+			return 0, err
+		}
+	}
+	if err := s.run(ctx, s.scripts.closeOpen, []string{s.keys.open(), s.keys.openDeadlines()}, expireMost).Err(); err != nil {
+		return 0, fmt.Errorf("close expired records: %w", err)
+	}
+	return len(ids), nil
+}
+
+// TakeStock finds out which commands a service has taken from since they were
+// first called.
+func (s *Store) TakeStock(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	commands, err := s.rdb.ZRange(call, s.keys.unread(), 0, -1).Result()
+	if err != nil {
+		return fmt.Errorf("list unread commands: %w", translate(err))
+	}
+	if len(commands) == 0 {
+		return nil
+	}
+	keys := []string{s.keys.unread(), s.keys.served()}
+	args := []any{10 * s.opts.MaxUnread}
+	for _, cmd := range commands {
+		keys = append(keys, s.keys.command(cmd))
+		args = append(args, cmd)
+	}
+	if err := s.run(ctx, s.scripts.takeStock, keys, args...).Err(); err != nil {
+		return fmt.Errorf("take stock of commands: %w", err)
+	}
+	return nil
+}
+
+// QueueLength returns how many messages wait in a queue.
+func (s *Store) QueueLength(ctx context.Context, q msgbus.Queue) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	n, err := s.rdb.LLen(ctx, s.keys.queue(q)).Result()
+	if err != nil {
+		return 0, fmt.Errorf("measure %s: %w", s.keys.queue(q), translate(err))
+	}
+	return n, nil
+}

@@ -1,0 +1,63 @@
+package backlog
+
+import (
+	"strconv"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// keys names every key of the project. The ones without `system` are the
+// specification's.
+type keys string
+
+func (k keys) system(name string) string { return string(k) + ".system." + name }
+
+// Lists and hashes that apps and the archived daemon know.
+func (k keys) queue(q msgbus.Queue) string { return k.system(string(q)) }
+func (k keys) command(cmd string) string   { return string(k) + "." + cmd }
+func (k keys) counter(dst string) string   { return string(k) + ".counter." + dst }
+func (k keys) backlog() string             { return k.system("backlog") } // hash: uid → entry
+func (k keys) archivedRetry() string       { return k.system("retry") }   // hash of the archived daemon: id → request
+
+// Sessions and claims.
+func (k keys) sessions() string  { return k.system("sessions") }  // sorted set: session → end of its lease in ms, negative once fenced
+func (k keys) instances() string { return k.system("instances") } // hash: instance → its latest session
+func (k keys) claim(session string, q msgbus.Queue, slot int) string {
+	return k.system("claim." + session + "." + string(q) + "." + strconv.Itoa(slot))
+}
+
+// Requests of this twin.
+func (k keys) epoch() string     { return k.system("epoch") }     // hash: epoch, run_id, jump
+func (k keys) deadlines() string { return k.system("deadlines") } // sorted set: uid → ms
+func (k keys) stats() string     { return k.system("stats") }     // hash: accepted, answered, failed
+func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters
+
+// Lanes.
+func (k keys) lanes() string { return k.system("lanes") } // sorted set: twin → ms when it is due
+func (k keys) lane(twin string) string {
+	return k.system("lane." + twin) // hash: epoch, owner, failing, failures, reason, detail
+}
+func (k keys) laneRequests(twin string) string { return k.lane(twin) + ".requests" } // sorted set: uid → its number
+func (k keys) laneTries(twin string) string    { return k.lane(twin) + ".tries" }    // sorted set: uid → failures that end it
+func (k keys) laneReplies(twin string) string  { return k.lane(twin) + ".replies" }  // sorted set: id → µs before which it waits
+func (k keys) replies() string                 { return k.system("replies") }        // hash: id → reply
+func (k keys) repliesDeadlines() string        { return k.system("replies.deadlines") }
+
+// Requests of other twins.
+func (k keys) open() string          { return k.system("open") } // hash: uid → a line a record: twin, epoch, deadline, accepted, cmd
+func (k keys) openDeadlines() string { return k.system("open.deadlines") }
+func (k keys) seen(twin string) string {
+	return k.system("seen." + twin) // hash: 0 to 3 → epoch, highest number, last use
+}
+func (k keys) window(twin string, slot int) string {
+	return k.seen(twin) + "." + strconv.Itoa(slot) // bitmap of accepted numbers
+}
+func (k keys) signatures(minute int64) string {
+	return k.system("signatures." + strconv.FormatInt(minute, 10)) // hash: digest → result queue or ""
+}
+func (k keys) unread() string                { return k.system("commands") } // sorted set: cmd that no service has taken from → its latest deadline
+func (k keys) served() string                { return k.system("served") }   // sorted set: cmd → when a service was last seen to take
+func (k keys) result(queue string) string    { return k.system("result." + queue) }
+func (k keys) twinRecord(twin uint32) string { return k.system("twin." + id(twin)) }
+
+func id(twin uint32) string { return strconv.FormatUint(uint64(twin), 10) }

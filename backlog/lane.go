@@ -1,0 +1,150 @@
+package backlog
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// Window is W: how many of a source's latest numbers a receiver can tell from
+// repeats, and so how far a lane may run ahead of its oldest request.
+const Window = 65_536
+
+// The rest of a lane after a failed attempt: doubling, and never in step with
+// other lanes.
+const (
+	firstRest = time.Second
+	// LongestRest is the cap of a lane's rest, a peer's Retry-After included.
+	LongestRest = 20 * time.Second
+	restJitter  = 0.2
+)
+
+// laneHold is how long a lane in service is not offered to other relays. Its
+// owner fetches more often; after a crash the owner's lease decides.
+const laneHold = 10 * time.Second
+
+// exhaustedMost is how many requests end in one step of a failing lane.
+const exhaustedMost = 256
+
+// Fetch reads what the lane to twin has to send next and makes the lane this
+// session's. Nothing leaves the lane before Settle.
+func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
+	t := id(twin)
+	result, err := s.run(ctx, s.scripts.fetch,
+		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies()},
+		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds()).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("fetch from lane %d: %w", twin, err)
+	}
+	switch result[0] {
+	case "batch":
+		b := &msgbus.Batch{Probe: result[1] == "1"}
+		for i := 2; i+2 < len(result); i += 3 {
+			b.Parcels = append(b.Parcels, msgbus.Parcel{Kind: msgbus.ParcelKind(result[i]), ID: result[i+1], Body: result[i+2]})
+		}
+		return b, nil
+	case "wait":
+		ms, err := strconv.ParseInt(result[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("fetch from lane %d: unexpected wait: %w", twin, err)
+		}
+		return &msgbus.Batch{Wait: time.Duration(ms) * time.Millisecond}, nil
+	default: // idle, owned
+		return &msgbus.Batch{Wait: -1}, nil
+	}
+}
+
+// Settle takes parcels whose outcome is known off the lane. answered says that
+// the peer did answer, which ends the lane's failing.
+func (s *Store) Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error {
+	t := id(twin)
+	args := []any{flag(answered)}
+	for _, p := range parcels {
+		args = append(args, string(p.Kind), p.ID)
+	}
+	err := s.run(ctx, s.scripts.settle,
+		[]string{s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t), s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines()},
+		args...).Err()
+	if err != nil {
+		return fmt.Errorf("settle lane %d: %w", twin, err)
+	}
+	return nil
+}
+
+// Fail notes a failed attempt and lets the lane rest. It returns requests whose
+// tries are used up: the caller must end them, and ask Exhausted for more.
+func (s *Store) Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error) {
+	t := id(twin)
+	first, longest, counts := firstRest, LongestRest, true
+	if f.Rest > 0 {
+		first, counts = min(f.Rest, LongestRest), false
+		longest = first
+	}
+	factor := 1 - restJitter + 2*restJitter*rand.Float64()
+	pairs, err := s.run(ctx, s.scripts.fail,
+		[]string{s.keys.lanes(), s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()},
+		s.currentSession(), t, first.Milliseconds(), longest.Milliseconds(), int(1000*factor), flag(counts),
+		string(f.Reason), f.Detail, exhaustedMost).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("note the failure of lane %d: %w", twin, err)
+	}
+	return entries(pairs)
+}
+
+// Exhausted returns requests of a lane whose tries are used up and that have
+// not been ended.
+func (s *Store) Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, error) {
+	t := id(twin)
+	pairs, err := s.run(ctx, s.scripts.exhausted, []string{s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()}, exhaustedMost).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("find exhausted requests of lane %d: %w", twin, err)
+	}
+	return entries(pairs)
+}
+
+// LaneFailure returns why a lane last failed, if it has not succeeded since.
+func (s *Store) LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	v, err := s.rdb.HMGet(ctx, s.keys.lane(id(twin)), "reason", "detail").Result()
+	if err != nil {
+		return msgbus.Failure{}, fmt.Errorf("read lane %d: %w", twin, translate(err))
+	}
+	reason, _ := v[0].(string)
+	detail, _ := v[1].(string)
+	return msgbus.Failure{Reason: msgbus.Reason(reason), Detail: detail}, nil
+}
+
+// DueLanes names at most `most` lanes that have something to do now, and how
+// long until the next one has: negative when none is waiting.
+func (s *Store) DueLanes(ctx context.Context, most int) ([]uint32, time.Duration, error) {
+	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes()}, most).Slice()
+	if err != nil {
+		return nil, 0, fmt.Errorf("find due lanes: %w", err)
+	}
+	ms, _ := result[0].(int64)
+	var twins []uint32
+	for _, v := range result[1:] {
+		text, _ := v.(string)
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, 0, fmt.Errorf("find due lanes: unexpected twin %q", text)
+		}
+		twins = append(twins, uint32(n))
+	}
+	return twins, time.Duration(ms) * time.Millisecond, nil
+}
+
+// Hasten ends the rest of a failing lane, and tells whether it rested.
+func (s *Store) Hasten(ctx context.Context, twin uint32) (bool, error) {
+	t := id(twin)
+	n, err := s.run(ctx, s.scripts.hasten, []string{s.keys.lanes(), s.keys.lane(t)}, t).Int()
+	if err != nil {
+		return false, fmt.Errorf("hasten lane %d: %w", twin, err)
+	}
+	return n == 1, nil
+}

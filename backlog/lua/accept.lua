@@ -1,0 +1,171 @@
+-- Accepts requests of one source twin: each is pushed to its service's queue,
+-- or answered with an error reply, exactly once, and noted as open until its
+-- reply. What tells a repeat is written in the same step as the push, so a
+-- repeat is always of something that is in Redis here.
+--
+-- A message with an epoch is told by its number, in a window of the last W
+-- numbers of that epoch; four epochs a source are kept. A signed version 1
+-- message is told by its signature too: nothing else covers its epoch.
+--
+-- KEYS 1 open, 2 open deadlines, 3 unread commands, 4 served commands, 5 lanes,
+--      6 lane replies of the source, 7 replies, 8 replies' deadlines,
+--      9 signatures, 10 seen, 11 to 14 the windows of four epochs,
+--      then the service's queue for each message
+-- ARGV 1 source twin, 2 epoch or '', 3 window W, 4 seconds that an unused epoch
+--      is kept, 5 most unread commands, 6 most messages in a queue,
+--      7 '1' for messages of the own twin, which no such bound holds back,
+--      8 seconds that signatures are kept, then for each message: kind
+--      ('deliver' or 'refuse'), its number or '', digest of its signature or
+--      '', uid, life in ms, cmd, 'R' or 'L' end of the queue, body (what the
+--      service gets, or the error reply)
+-- Returns an outcome a message: 'accepted', 'repeat', 'below_window',
+-- 'queue_full' or 'wrong_type'.
+
+local source, epoch, window = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+-- The source's epochs: field 0 to 3 holds "<epoch> <highest number> <last use>".
+local slot, high
+local fresh = false -- the slot belonged to an older epoch, which goes when this one comes
+local windows_changed = false
+local function load_window()
+  local oldest
+  for i = 0, 3 do
+    local kept = redis.call('HGET', KEYS[10], i)
+    local name, highest, used = nil, 0, 0
+    if kept then
+      name, highest, used = string.match(kept, '^(%x+) (%d+) (%d+)$')
+    end
+    if name == epoch then
+      slot, high = i, tonumber(highest)
+      return
+    end
+    if not oldest or tonumber(used) < oldest then
+      slot, oldest = i, tonumber(used)
+    end
+  end
+  high = 0
+  fresh = true
+end
+
+-- clear zeroes the bits of the numbers from a to b, of which there are fewer
+-- than the window has, and which lie in it as on a ring.
+local function clear(key, a, b)
+  while a <= b do
+    local bit = a % window
+    if bit % 8 == 0 and b - a >= 7 then
+      local bytes = math.floor(math.min(b - a + 1, window - bit) / 8)
+      redis.call('SETRANGE', key, bit / 8, string.rep('\0', bytes))
+      a = a + bytes * 8
+    else
+      redis.call('SETBIT', key, bit, 0)
+      a = a + 1
+    end
+  end
+end
+
+-- seen tells whether the number was accepted; note_seen notes it.
+local function seen(n)
+  if n <= high - window then
+    return 'below_window'
+  end
+  if n <= high and redis.call('GETBIT', KEYS[11 + slot], n % window) == 1 then
+    return 'repeat'
+  end
+end
+local function note_seen(n)
+  local key = KEYS[11 + slot]
+  if fresh or n - high >= window then
+    redis.call('DEL', key)
+    fresh = false
+  elseif n > high then
+    clear(key, high + 1, n - 1)
+  end
+  redis.call('SETBIT', key, n % window, 1)
+  high = math.max(high, n)
+  windows_changed = true
+end
+
+-- room tells why a message cannot be pushed for a service, if it cannot.
+local function room(queue, cmd)
+  if not is_list(queue) then
+    return 'wrong_type'
+  end
+  if ARGV[7] == '1' then
+    return nil
+  end
+  if redis.call('LLEN', queue) >= tonumber(ARGV[6]) then
+    return 'queue_full'
+  end
+  if not redis.call('ZSCORE', KEYS[4], cmd) and not redis.call('ZSCORE', KEYS[3], cmd)
+    and redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[5]) then
+    return 'queue_full'
+  end
+end
+
+local function push(queue, cmd, side, body, deadline)
+  redis.call(side == 'L' and 'LPUSH' or 'RPUSH', queue, body)
+  if ARGV[7] == '1' then
+    return
+  end
+  if redis.call('ZSCORE', KEYS[4], cmd) then
+    redis.call('PERSIST', queue)
+    return
+  end
+  local latest = math.max(deadline, tonumber(redis.call('ZSCORE', KEYS[3], cmd) or 0))
+  redis.call('ZADD', KEYS[3], int(latest), cmd)
+  redis.call('PEXPIREAT', queue, int(latest))
+end
+
+if epoch ~= '' then
+  load_window()
+end
+local result = {}
+local queue = 14
+for a = 9, #ARGV, 8 do
+  queue = queue + 1
+  local kind, n, digest, uid = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
+  local deadline = now + ARGV[a + 4]
+  local cmd, side, body = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
+  local outcome
+  if digest ~= '' and redis.call('HEXISTS', KEYS[9], digest) == 1 then
+    outcome = 'repeat'
+  end
+  if not outcome and epoch ~= '' then
+    outcome = seen(n)
+  end
+  if not outcome and kind == 'deliver' then
+    outcome = room(KEYS[queue], cmd)
+  end
+  if not outcome then
+    outcome = 'accepted'
+    if digest ~= '' then
+      redis.call('HSET', KEYS[9], digest, '')
+      redis.call('EXPIRE', KEYS[9], ARGV[8])
+    end
+    if epoch ~= '' then
+      note_seen(n)
+    end
+    local asked_by = source .. ' ' .. (epoch == '' and '-' or epoch)
+    if kind == 'deliver' then
+      push(KEYS[queue], cmd, side, body, deadline)
+      local records = redis.call('HGET', KEYS[1], uid)
+      local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. cmd
+      redis.call('HSET', KEYS[1], uid, records and records .. '\n' .. record or record)
+      redis.call('ZADD', KEYS[2], int(deadline), asked_by .. ' ' .. uid)
+    else
+      local id = asked_by .. ' ' .. uid
+      redis.call('HSET', KEYS[7], id, body)
+      redis.call('ZADD', KEYS[8], int(deadline), id)
+      -- 50 ms: a published relay writes its backlog after our 200.
+      redis.call('ZADD', KEYS[6], int(epoch == '' and now_us + 50000 or now_us), id)
+      redis.call('ZADD', KEYS[5], 'NX', int(now), source)
+    end
+  end
+  result[#result + 1] = outcome
+end
+if windows_changed then
+  redis.call('HSET', KEYS[10], slot, epoch .. ' ' .. int(high) .. ' ' .. int(now))
+  redis.call('EXPIRE', KEYS[10], ARGV[4])
+  redis.call('EXPIRE', KEYS[11 + slot], ARGV[4])
+end
+return result

@@ -1,0 +1,85 @@
+-- Admits the requests of a claim in one step: each destination gets its uid, a
+-- backlog entry, a deadline and a place on its lane, and the claim is dropped.
+--
+-- KEYS 1 sessions, 2 claim, 3 epoch, 4 backlog, 5 deadlines, 6 lanes, 7 stats,
+--      then for each destination its counter, lane, lane requests, lane tries
+-- ARGV 1 session, 2 a fresh epoch, 3 the epoch that the caller knows or '',
+--      4 own twin id, 5 longest life in ms, 6 number of destinations D,
+--      then D twin ids, then for each message: its `now` in s, 'for' or 'until',
+--      its life or its end in s, tries, dialect, the entry's tail, the number
+--      of its destinations and their positions from 1 to D
+-- Returns {epoch, uid, uid, …} in the order of messages and destinations; the
+-- error FENCED.
+
+if fenced(KEYS[1], ARGV[1]) then
+  return redis.error_reply('FENCED the session has ended')
+end
+redis.call('DEL', KEYS[2]) -- first, because it frees: a full Redis lets the rest go on
+
+-- The epoch ends with the Redis process: after a restart, a fail-over or a
+-- restored copy the last moments may be gone, and with them used uids. The
+-- numbering then moves ahead, so that none is used twice.
+local server = redis.pcall('INFO', 'server')
+local run_id = type(server) == 'string' and string.match(server, 'run_id:(%x+)') or ''
+local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump')
+local epoch, jump = known[1], known[3]
+if not epoch or (run_id ~= '' and known[2] ~= run_id) then
+  if epoch then
+    jump = 1000000
+  elseif ARGV[3] ~= '' then
+    jump = time[1] -- everything is gone, counters too: seconds since 1970 are ahead of all of them
+  else
+    jump = 0
+  end
+  epoch = ARGV[2]
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'run_id', run_id, 'jump', jump)
+end
+
+local first_dst = 7
+local count = tonumber(ARGV[6])
+local failures = {}
+for d = 1, count do
+  local key = first_dst + 4 * (d - 1)
+  local lane = redis.call('HMGET', KEYS[key + 2], 'epoch', 'failures')
+  if lane[1] ~= epoch then
+    redis.call('HSET', KEYS[key + 2], 'epoch', epoch)
+    if tonumber(jump) > 0 then
+      redis.call('INCRBY', KEYS[key + 1], jump)
+    end
+  end
+  failures[d] = tonumber(lane[2] or 0)
+  redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[6 + d])
+end
+
+local result = {epoch}
+local a = 6 + count
+while a < #ARGV do
+  local start = tonumber(ARGV[a + 1]) * 1000
+  if start > now or now - start > 86400000 then
+    start = now
+  end
+  local deadline = tonumber(ARGV[a + 3]) * 1000
+  if ARGV[a + 2] == 'for' then
+    deadline = start + deadline
+  end
+  deadline = int(math.max(0, math.min(deadline, now + ARGV[5])))
+  local note = '"msgbusd":{"epoch":"' .. epoch .. '","admitted":' .. int(now) ..
+    ',"deadline":' .. deadline .. ',"dialect":"' .. ARGV[a + 5] .. '"},'
+  local destinations = tonumber(ARGV[a + 7])
+  for i = 1, destinations do
+    local d = tonumber(ARGV[a + 7 + i])
+    local key = first_dst + 4 * (d - 1)
+    local n = redis.call('INCR', KEYS[key + 1])
+    local dst = ARGV[6 + d]
+    local uid = dst .. '.' .. int(n)
+    redis.call('HSET', KEYS[4], uid, '{"ver":1,"uid":"' .. uid .. '","src":' .. ARGV[4] ..
+      ',"dst":[' .. dst .. '],' .. note .. ARGV[a + 6])
+    redis.call('ZADD', KEYS[5], deadline, uid)
+    redis.call('ZADD', KEYS[key + 3], int(n), uid)
+    redis.call('ZADD', KEYS[key + 4], int(failures[d] + ARGV[a + 4] + 1), uid)
+    result[#result + 1] = uid
+  end
+  a = a + 7 + destinations
+end
+redis.call('HINCRBY', KEYS[7], 'accepted', #result - 1)
+return result

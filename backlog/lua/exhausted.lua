@@ -1,0 +1,14 @@
+-- Names requests of a lane whose tries are used up, for the rest after fail
+-- returned its most.
+--
+-- KEYS 1 lane, 2 lane tries, 3 backlog
+-- ARGV 1 most
+-- Returns {uid, entry, …}.
+
+local failures = redis.call('HGET', KEYS[1], 'failures') or 0
+local result = {}
+for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', failures, 'LIMIT', 0, ARGV[1])) do
+  result[#result + 1] = uid
+  result[#result + 1] = redis.call('HGET', KEYS[3], uid) or ''
+end
+return result

@@ -1,0 +1,88 @@
+-- Reads the next messages of a lane for the relay that serves it, requests
+-- first in the order of their numbers, then replies. Nothing is removed: that
+-- is for settle, when the outcome is known. The lane is the caller's until its
+-- session ends or it releases the lane.
+--
+-- KEYS 1 sessions, 2 lanes, 3 lane, 4 lane requests, 5 lane replies, 6 backlog,
+--      7 replies
+-- ARGV 1 session, 2 twin, 3 most messages, 4 most bytes, 5 window of numbers,
+--      6 ms that the lane is not offered to others
+-- Returns {'batch', probe, kind, id, body, …} with kind 'request' or 'reply'
+-- and probe '1' when the lane has failed since its last success; {'wait', ms}
+-- when nothing is to be sent for that long; {'idle'} when the lane is empty;
+-- {'owned'} when another relay serves it; the error FENCED.
+
+if fenced(KEYS[1], ARGV[1]) then
+  return redis.error_reply('FENCED the session has ended')
+end
+local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing')
+if lane[1] ~= ARGV[1] then
+  local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0)
+  if due > now then
+    return {'wait', int(due - now)}
+  end
+  if lane[1] and not fenced(KEYS[1], lane[1]) then
+    redis.call('ZADD', KEYS[2], int(now + ARGV[6]), ARGV[2])
+    return {'owned'}
+  end
+end
+
+local most = tonumber(ARGV[3])
+local bytes = tonumber(ARGV[4])
+local probe = tonumber(lane[2] or 0) > 0
+if probe then
+  most = 1
+end
+local batch = {'batch', probe and '1' or ''}
+local function add(kind, id, body)
+  batch[#batch + 1] = kind
+  batch[#batch + 1] = id
+  batch[#batch + 1] = body
+  most = most - 1
+  bytes = bytes - #body
+end
+
+local requests = redis.call('ZRANGE', KEYS[4], 0, most - 1, 'WITHSCORES')
+for i = 1, #requests, 2 do
+  local n = tonumber(requests[i + 1])
+  if most <= 0 or bytes <= 0 or n - tonumber(requests[2]) >= tonumber(ARGV[5]) then
+    break
+  end
+  local body = redis.call('HGET', KEYS[6], requests[i])
+  if body then
+    add('request', requests[i], body)
+  else
+    redis.call('ZREM', KEYS[4], requests[i])
+  end
+end
+if most > 0 and bytes > 0 then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', int(now_us), 'LIMIT', 0, most)) do
+    if bytes <= 0 then
+      break
+    end
+    local body = redis.call('HGET', KEYS[7], id)
+    if body then
+      add('reply', id, body)
+    else
+      redis.call('ZREM', KEYS[5], id)
+    end
+  end
+end
+
+if #batch > 2 then
+  redis.call('HSET', KEYS[3], 'owner', ARGV[1])
+  redis.call('ZADD', KEYS[2], int(now + ARGV[6]), ARGV[2])
+  return batch
+end
+redis.call('HDEL', KEYS[3], 'owner')
+local next_reply = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
+if #next_reply == 0 and redis.call('ZCARD', KEYS[4]) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[2])
+  return {'idle'}
+end
+local due = now
+if #next_reply > 0 then
+  due = math.max(now, math.ceil(tonumber(next_reply[2]) / 1000))
+end
+redis.call('ZADD', KEYS[2], int(due), ARGV[2])
+return {'wait', int(due - now)}

@@ -1,0 +1,13 @@
+-- Ends a lane's rest, because its twin has just shown that it is there.
+--
+-- KEYS 1 lanes, 2 lane
+-- ARGV 1 twin
+-- Returns 1 when the lane was resting, else 0.
+
+local due = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local lane = redis.call('HMGET', KEYS[2], 'owner', 'failing')
+if not due or lane[1] or not lane[2] or tonumber(due) <= now then
+  return 0
+end
+redis.call('ZADD', KEYS[1], int(now), ARGV[1])
+return 1

@@ -1,0 +1,37 @@
+-- What every script begins with. Redis's clock is the only clock of the
+-- storage: leases, deadlines and expiry never see a relay's own.
+
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = math.floor(now_us / 1000)
+
+-- int writes a number without an exponent, which Lua's tostring uses from 1e14.
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+-- fenced tells whether a session may no longer change anything: it is unknown
+-- (Redis lost it), or its lease ended and its claims were given back.
+local function fenced(sessions, session)
+  local lease = redis.call('ZSCORE', sessions, session)
+  return not lease or tonumber(lease) <= 0
+end
+
+-- is_list tells whether messages can be pushed to key.
+local function is_list(key)
+  local kind = redis.call('TYPE', key)['ok']
+  return kind == 'list' or kind == 'none'
+end
+
+-- bury keeps what nobody can handle, in a bounded stream whose ids are times.
+local function bury(dead, bound, queue, reason, detail, message)
+  redis.call('XADD', dead, 'MAXLEN', '~', bound, '*',
+    'queue', queue, 'reason', reason, 'detail', detail, 'message', message)
+end
+
+-- make_room lets the writes that follow go on when Redis is full: it refuses
+-- commands that need memory only until a script has written, and this one needs
+-- none. Only for scripts that give back at least what they take.
+local function make_room(list)
+  redis.call('LTRIM', list, 0, -1)
+end

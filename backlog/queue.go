@@ -1,0 +1,96 @@
+package backlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// fullPoll is how often a taker asks again while Redis or the backlog is full.
+const fullPoll = 250 * time.Millisecond
+
+// Take waits for messages in a queue and claims them, oldest first. It returns
+// a claim without messages when none came for a while. A claim that was not
+// dropped is handed out again, with what is left of it.
+func (s *Store) Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error) {
+	claim := &msgbus.Claim{Queue: q, Slot: slot}
+	key := s.keys.claim(s.currentSession(), q, slot)
+	if err := s.fill(ctx, claim, key); err != nil || len(claim.Messages) > 0 {
+		return claim, err
+	}
+	err := s.blocking.BLMove(ctx, s.keys.queue(q), key, "LEFT", "RIGHT", s.opts.Block).Err()
+	switch {
+	case isNil(err):
+		return claim, nil
+	case errors.Is(translate(err), msgbus.ErrStorageFull):
+		// Redis refuses BLMOVE when it is full, and lets the script go on.
+		select {
+		case <-ctx.Done():
+		case <-time.After(fullPoll):
+		}
+	case errors.Is(err, redis.ErrClosed):
+		return claim, context.Canceled
+	case err != nil:
+		return claim, fmt.Errorf("wait for messages in %s: %w", s.keys.queue(q), translate(err))
+	}
+	return claim, s.fill(ctx, claim, key)
+}
+
+// fill takes what is there, without waiting.
+func (s *Store) fill(ctx context.Context, c *msgbus.Claim, key string) error {
+	bound := 0
+	if c.Queue == msgbus.LocalQueue {
+		bound = s.opts.MaxBacklog
+	}
+	messages, err := s.run(ctx, s.scripts.take,
+		[]string{s.keys.sessions(), s.keys.queue(c.Queue), key, s.keys.backlog()},
+		s.currentSession(), s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
+	if err != nil {
+		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
+	}
+	c.Messages = messages
+	return nil
+}
+
+// Refuse ends the message at a position of a claim that cannot be handled.
+// reply, if not nil, goes to the return queue, unless that key holds another
+// type. The dead letters keep the message when nobody could be told, and, with
+// keep, in any case.
+func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error {
+	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.dead()}
+	if reply != nil && returnQueue != "" {
+		keys = append(keys, returnQueue)
+	}
+	err := s.run(ctx, s.scripts.refuse, keys, s.currentSession(), position, s.opts.MaxDead, string(c.Queue),
+		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Err()
+	if err != nil {
+		return fmt.Errorf("refuse a message: %w", err)
+	}
+	return nil
+}
+
+// Drop ends a claim of which every message has been dealt with.
+func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
+	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, s.currentSession()).Err()
+	if err != nil {
+		return fmt.Errorf("drop a claim: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) claimKey(c *msgbus.Claim) string {
+	return s.keys.claim(s.currentSession(), c.Queue, c.Slot)
+}
+
+// flag is how scripts are told of a truth.
+func flag(on bool) string {
+	if on {
+		return "1"
+	}
+	return ""
+}

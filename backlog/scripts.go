@@ -1,0 +1,47 @@
+package backlog
+
+import (
+	"embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var scriptFiles embed.FS
+
+// scripts holds one script a field; the field `dueReplies` is lua/due_replies.lua.
+// What each takes and returns stands at the head of its file.
+type scripts struct {
+	join, renew, leave, ended, recover    *redis.Script
+	take, admit, refuse, dropClaim        *redis.Script
+	fetch, settle, fail, exhausted        *redis.Script
+	lanes, hasten                         *redis.Script
+	accept, proxy, depart, answer         *redis.Script
+	due, dueReplies, closeOpen, takeStock *redis.Script
+	adopt                                 *redis.Script
+}
+
+func loadScripts() (*scripts, error) {
+	preamble, err := scriptFiles.ReadFile("lua/preamble.lua")
+	if err != nil {
+		return nil, err
+	}
+	load := func(name string) *redis.Script {
+		body, readErr := scriptFiles.ReadFile("lua/" + name + ".lua")
+		if readErr != nil {
+			err = readErr
+			return nil
+		}
+		return redis.NewScript(string(preamble) + "\n" + string(body))
+	}
+	s := &scripts{
+		join: load("join"), renew: load("renew"), leave: load("leave"), ended: load("ended"), recover: load("recover"),
+		take: load("take"), admit: load("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
+		fetch: load("fetch"), settle: load("settle"), fail: load("fail"), exhausted: load("exhausted"),
+		lanes: load("lanes"), hasten: load("hasten"),
+		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),
+		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
+		adopt: load("adopt"),
+	}
+	return s, err
+}

@@ -1,0 +1,136 @@
+package backlog
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// queues are those that are claimed from, in the order of recovery.
+var queues = [...]msgbus.Queue{msgbus.LocalQueue, msgbus.RemoteQueue, msgbus.ReplyQueue}
+
+// Join begins a session: the right to claim, admit and answer, for as long as
+// it is renewed. An older session of the same instance ends at once and its
+// claims go back to their queues. It returns msgbus.ErrSuperseded when this
+// Store had a session and another process has joined under the name since.
+func (s *Store) Join(ctx context.Context) error {
+	previous := s.currentSession()
+	session := randomID()
+	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances()},
+		s.opts.Instance, session, previous, s.opts.Lease.Milliseconds()).StringSlice()
+	if err != nil {
+		return fmt.Errorf("join: %w", err)
+	}
+	if err := s.readClock(result); err != nil {
+		return err
+	}
+	if result[1] == "superseded" {
+		return msgbus.ErrSuperseded
+	}
+	s.session.Store(&session)
+	_, err = s.Recover(ctx)
+	return err
+}
+
+// Renew keeps the session for another lease. It returns msgbus.ErrFenced when
+// the session has ended.
+func (s *Store) Renew(ctx context.Context) error {
+	result, err := s.run(ctx, s.scripts.renew, []string{s.keys.sessions()},
+		s.currentSession(), s.opts.Lease.Milliseconds()).StringSlice()
+	if err != nil {
+		return fmt.Errorf("renew the session: %w", err)
+	}
+	if err := s.readClock(result); err != nil {
+		return err
+	}
+	if result[1] == "fenced" {
+		return msgbus.ErrFenced
+	}
+	return nil
+}
+
+// Lease returns how long a session lives without a Renew.
+func (s *Store) Lease() time.Duration { return s.opts.Lease }
+
+// Leave ends the session and gives its claims back at once.
+func (s *Store) Leave(ctx context.Context) error {
+	session := s.currentSession()
+	if session == "" {
+		return nil
+	}
+	err := s.run(ctx, s.scripts.leave, []string{s.keys.sessions(), s.keys.instances()}, s.opts.Instance, session).Err()
+	if err != nil {
+		return fmt.Errorf("leave: %w", err)
+	}
+	_, err = s.recoverSession(ctx, session)
+	return err
+}
+
+// Recover gives the claims of ended sessions back to the heads of their queues
+// and returns the number of messages.
+func (s *Store) Recover(ctx context.Context) (int, error) {
+	ended, err := s.run(ctx, s.scripts.ended, []string{s.keys.sessions()}).StringSlice()
+	if err != nil {
+		return 0, fmt.Errorf("find ended sessions: %w", err)
+	}
+	total := 0
+	for _, session := range ended {
+		given, err := s.recoverSession(ctx, session)
+		if err != nil {
+			return total, err
+		}
+		total += given
+	}
+	return total, nil
+}
+
+func (s *Store) recoverSession(ctx context.Context, session string) (int, error) {
+	keys := []string{s.keys.sessions()}
+	for _, q := range queues {
+		for slot := range Slots {
+			keys = append(keys, s.keys.claim(session, q, slot), s.keys.queue(q))
+		}
+	}
+	given, err := s.run(ctx, s.scripts.recover, keys, session, 2*s.opts.Block.Milliseconds()).Int()
+	if err != nil {
+		return 0, fmt.Errorf("recover claims: %w", err)
+	}
+	return max(given, 0), nil
+}
+
+func (s *Store) currentSession() string {
+	if p := s.session.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// readClock takes Redis's time from the first element of a script's answer.
+func (s *Store) readClock(result []string) error {
+	if len(result) < 2 {
+		return fmt.Errorf("unexpected answer of a script: %q", result)
+	}
+	us, err := strconv.ParseInt(result[0], 10, 64)
+	if err != nil {
+		return fmt.Errorf("unexpected time in a script's answer: %w", err)
+	}
+	s.clock.set(us)
+	return nil
+}
+
+// randomID returns 16 random bytes in hex: the name of a session or an epoch.
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the program instead
+	return hex.EncodeToString(b[:])
+}
+
+// isNil tells an absent key from a failure.
+func isNil(err error) bool { return err == redis.Nil }

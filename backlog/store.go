@@ -1,0 +1,161 @@
+package backlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// Options are the settings of a Store. The zero value of each number stands
+// for its default.
+type Options struct {
+	Redis    *redis.Options // from [ParseURL]
+	Prefix   string         // of every key; default "msgbus"
+	Twin     uint32         // the twin that this relay serves
+	Instance string         // name of this relay among those on the same Redis
+
+	Lease         time.Duration // of a session and what it claims; default 10 s
+	Block         time.Duration // longest wait inside Redis for a message; default 1 s
+	MaxLife       time.Duration // longest life of a request; default 7 days
+	MaxBacklog    int           // requests waiting for their replies; default 1,000,000
+	MaxQueue      int           // messages in one service's queue; default 100,000
+	MaxUnread     int           // queues that no service has taken from; default 1,000
+	MaxDead       int           // dead letters; default 10,000
+	MaxTake       int           // messages in a claim; default 256
+	MaxTakeBytes  int           // bytes in a claim; default 4 MiB
+	MaxBatch      int           // messages in a lane's batch; default 128
+	MaxBatchBytes int           // bytes in a lane's batch; default 4 MiB
+}
+
+func (o *Options) setDefaults() {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	defTime := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if o.Prefix == "" {
+		o.Prefix = "msgbus"
+	}
+	defTime(&o.Lease, 10*time.Second)
+	defTime(&o.Block, time.Second)
+	defTime(&o.MaxLife, 7*24*time.Hour)
+	def(&o.MaxBacklog, 1_000_000)
+	def(&o.MaxQueue, 100_000)
+	def(&o.MaxUnread, 1000)
+	def(&o.MaxDead, 10_000)
+	def(&o.MaxTake, 256)
+	def(&o.MaxTakeBytes, 4<<20)
+	def(&o.MaxBatch, 128)
+	def(&o.MaxBatchBytes, 4<<20)
+}
+
+// Slots is how many claims a session may hold on one queue at once. Recovery
+// looks for this many, so a release must never lower it.
+const Slots = 4
+
+// A Store keeps one twin's messages in Redis. Its methods may be called from
+// many goroutines.
+type Store struct {
+	opts    Options
+	keys    keys
+	scripts *scripts
+	rdb     *redis.Client
+	// blocking is for BLMOVE alone. A context does not interrupt a command that
+	// blocks, so the client is closed to end one.
+	blocking *redis.Client
+
+	session atomic.Pointer[string]
+	clock   clock
+
+	mu    sync.Mutex
+	epoch string // the latest one that Redis told us, guarded by mu
+}
+
+// Open prepares a Store; it does not wait for Redis. Join must succeed before
+// anything is taken.
+func Open(opts Options) (*Store, error) {
+	opts.setDefaults()
+	s, err := loadScripts()
+	if err != nil {
+		return nil, fmt.Errorf("load the scripts: %w", err)
+	}
+	blocking := tune(opts.Redis)
+	blocking.PoolSize = 3 * Slots
+	return &Store{
+		opts:     opts,
+		keys:     keys(opts.Prefix),
+		scripts:  s,
+		rdb:      redis.NewClient(tune(opts.Redis)),
+		blocking: redis.NewClient(blocking),
+	}, nil
+}
+
+// Interrupt ends every wait for a message. Take fails from then on.
+func (s *Store) Interrupt() { _ = s.blocking.Close() }
+
+// Close releases the connections.
+func (s *Store) Close() error {
+	_ = s.blocking.Close()
+	return s.rdb.Close()
+}
+
+// Ping tells whether Redis serves now.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return translate(s.rdb.Ping(ctx).Err())
+}
+
+// SetTwin says which twin the Store is for, where that is found out after Open.
+// It must be called before Join.
+func (s *Store) SetTwin(twin uint32) { s.opts.Twin = twin }
+
+// Prefix returns what every key begins with.
+func (s *Store) Prefix() string { return s.opts.Prefix }
+
+// Now returns Redis's time.
+func (s *Store) Now() time.Time { return s.clock.now() }
+
+// run runs a script with a bound on its time.
+func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	cmd := script.EvalSha(ctx, s.rdb, keys, args...)
+	if err := cmd.Err(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+		cmd = script.Eval(ctx, s.rdb, keys, args...)
+	}
+	if err := cmd.Err(); err != nil {
+		cmd.SetErr(translate(err))
+	}
+	return cmd
+}
+
+// translate turns Redis's errors that the rules tell apart into theirs.
+func translate(err error) error {
+	if err == nil || errors.Is(err, redis.Nil) {
+		return err
+	}
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "FENCED"):
+		return msgbus.ErrFenced
+	case strings.Contains(text, "FULL the backlog"):
+		return msgbus.ErrBacklogFull
+	case strings.HasPrefix(text, "OOM"), strings.HasPrefix(text, "MISCONF"), strings.Contains(text, "OOM command not allowed"):
+		return fmt.Errorf("%w: %w", msgbus.ErrStorageFull, err)
+	}
+	return fmt.Errorf("redis: %w", err)
+}
