@@ -1,0 +1,254 @@
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// AcceptRequest takes a request that twin m.Source signed for this twin. nil
+// means that Redis has it, now or since an earlier time: the service gets it
+// once, or the source an error reply. A *msgbus.Refusal with reason QueueFull
+// or BelowWindow means that it was not taken.
+func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) error {
+	r.seen(ctx, m.Source)
+	return r.acceptRequest(ctx, m, digestOf(m.Signature))
+}
+
+func (r *Relay) acceptRequest(ctx context.Context, m *msgbus.Message, digest string) error {
+	_, number, ok := msgbus.ParseUID(m.UID)
+	if !ok && m.Epoch != "" {
+		return msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
+	}
+	a := msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command}
+	refusal := r.checkServable(m)
+	for {
+		if refusal != nil {
+			a.Refused, a.Body, a.Life = true, r.errorToPeer(m, refusal.Text), msgbus.DefaultExpiration
+		} else {
+			a.Life = m.Lifetime(r.backlog.Now().Unix())
+			a.Left = msgbus.MatchCommand(r.opts.LeftCommands, m.Command)
+			a.Body = r.requestToService(m)
+		}
+		outcomes, err := r.backlog.Accept(ctx, m.Source, m.Epoch, []msgbus.Acceptance{a})
+		if err != nil {
+			return err
+		}
+		r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcomes[0])).Msg("request arrived")
+		switch outcomes[0] {
+		case msgbus.Accepted:
+			if a.Refused {
+				r.log.Info().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(refusal.Reason)).Msg("answered a request with an error")
+				r.lanes.wake(m.Source)
+			}
+			return nil
+		case msgbus.Repeated:
+			return nil
+		case msgbus.QueueIsFull:
+			return msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
+		case msgbus.TooOld:
+			return msgbus.Refuse(msgbus.BelowWindow, "uid %s is older than what can be told from a repeat; send it under a new one", m.UID)
+		case msgbus.QueueWrongType:
+			refusal = msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
+		default:
+			return fmt.Errorf("accept request %s: unexpected outcome %q", m.UID, outcomes[0])
+		}
+	}
+}
+
+// checkServable tells why a request that is in order cannot be served. Its
+// source is answered with an error reply.
+func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
+	own := m.Source == r.opts.Twin
+	life := m.Lifetime(r.backlog.Now().Unix())
+	switch {
+	case m.Version != msgbus.Version:
+		return msgbus.Refuse(msgbus.BadVersion, "received invalid message: protocol version mismatch")
+	case m.Command == "":
+		return msgbus.Refuse(msgbus.MissingCommand, "received invalid message: missing command request")
+	case msgbus.ReservedCommand(m.Command):
+		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: command %q is reserved", m.Command)
+	case !own && !msgbus.MatchCommand(r.opts.Expose, m.Command):
+		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", m.Command)
+	case life <= 0:
+		return msgbus.Refuse(msgbus.Expired, "request timeout (expiration reached, %d)", m.Expiration)
+	case life > r.opts.MaxLife:
+		return msgbus.Refuse(msgbus.ExpTooLong, "exp %d is too long: at most %d seconds are allowed here", m.Expiration, int64(r.opts.MaxLife.Seconds()))
+	}
+	return nil
+}
+
+// AcceptReply takes a reply that twin m.Source signed for this twin. nil means
+// that no more is to be done: the app has it, or its request has ended.
+func (r *Relay) AcceptReply(ctx context.Context, m *msgbus.Message) error {
+	r.seen(ctx, m.Source)
+	return r.acceptReply(ctx, m)
+}
+
+func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) error {
+	entry, err := r.backlog.Entry(ctx, m.UID)
+	if errors.Is(err, msgbus.ErrNotFound) {
+		r.late(m)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	asked := entry.Message.Destinations[0]
+	if m.Source != asked {
+		return msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", m.UID, asked, m.Source)
+	}
+	if m.Epoch != "" && entry.Epoch != "" && m.Epoch != entry.Epoch {
+		r.late(m)
+		return nil
+	}
+	return r.answer(ctx, nil, -1, entry, m)
+}
+
+// answer ends a request with a service's reply.
+func (r *Relay) answer(ctx context.Context, c *msgbus.Claim, position int, e *msgbus.Entry, reply *msgbus.Message) error {
+	outcomes, err := r.backlog.Answer(ctx, c, []msgbus.Answer{{Entry: e, Position: position, Body: r.replyToApp(reply, e)}})
+	if err != nil {
+		return err
+	}
+	if outcomes[0] == msgbus.TooLate {
+		r.late(reply)
+		return nil
+	}
+	r.logEnd(e, outcomes[0], "")
+	return nil
+}
+
+func (r *Relay) late(m *msgbus.Message) {
+	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(msgbus.Late)).Msg("dropped a reply")
+}
+
+// logEnd says how a request ended.
+func (r *Relay) logEnd(e *msgbus.Entry, outcome msgbus.Outcome, reason msgbus.Reason) {
+	event := r.log.Debug()
+	if outcome == msgbus.QueueWrongType {
+		event, reason = r.log.Warn(), msgbus.WrongType
+	}
+	event.Str("msg_id", e.Message.UID).Uint32("twin", e.Message.Destinations[0]).Str("outcome", string(outcome)).
+		Str("reason", string(reason)).Dur("took", r.backlog.Now().Sub(e.Admitted)).Msg("request ended")
+}
+
+// AcceptCommand takes a request from `/zbus-cmd` and returns the queue in which
+// `/zbus-result` finds the answer: the same one for a repeat. An error is a
+// *msgbus.Refusal or tells of Redis.
+func (r *Relay) AcceptCommand(ctx context.Context, m *msgbus.Message) (string, error) {
+	r.seen(ctx, m.Source)
+	return r.acceptCommand(ctx, m, digestOf(m.Signature), uuid.NewString())
+}
+
+func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, queue string) (string, error) {
+	if refusal := r.checkServable(m); refusal != nil {
+		return "", refusal
+	}
+	s := m.Clone()
+	s.UID, s.ReturnQueue, s.Proxied = queue, queue, true
+	s.Error, s.Signature, s.Epoch = "", "", ""
+	a := msgbus.Acceptance{
+		Digest: digest, Now: m.Now, Command: m.Command,
+		Life: m.Lifetime(r.backlog.Now().Unix()),
+		Left: msgbus.MatchCommand(r.opts.LeftCommands, m.Command),
+		Body: s.AppendRequest(nil, r.serviceDialect(m.Command)),
+	}
+	made, outcome, err := r.backlog.Proxy(ctx, m.Source, queue, a, s.AppendEntryTail(nil))
+	switch {
+	case err != nil:
+		return "", err
+	case outcome == msgbus.QueueIsFull:
+		return "", msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
+	case outcome == msgbus.QueueWrongType:
+		return "", msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
+	}
+	r.log.Debug().Str("msg_id", made).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("command arrived")
+	return made, nil
+}
+
+// seen notes that a twin has just shown that it is there: a lane that rests
+// because it was not need not rest longer.
+func (r *Relay) seen(ctx context.Context, twin uint32) {
+	if !r.lanes.failing(twin) || !r.hasten.allow(twin, r.backlog.Now()) {
+		return
+	}
+	if rested, err := r.backlog.Hasten(ctx, twin); err == nil && rested {
+		r.lanes.wake(twin)
+	}
+}
+
+// digestOf names a signature. A message is accepted once under it.
+func digestOf(signature string) string {
+	if signature == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(signature))
+	return hex.EncodeToString(sum[:16])
+}
+
+// handleRemote serves requests that came to this machine by other means than
+// HTTP: an app pushed them, or the archived daemon left them.
+func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
+	for i, raw := range c.Messages {
+		if raw == "" {
+			continue
+		}
+		m, err := msgbus.Decode([]byte(raw))
+		m.Note = nil
+		if err == nil {
+			err = r.checkRemote(m)
+		}
+		if err == nil {
+			err = r.passOn(ctx, m)
+		}
+		var refusal *msgbus.Refusal
+		if errors.As(err, &refusal) && refusal.Reason != msgbus.QueueFull {
+			m.ReturnQueue = onlyMalformed(refusal, m.ReturnQueue)
+			err = r.refuse(ctx, c, i, m, refusal)
+		}
+		if err != nil {
+			return err
+		}
+		c.Messages[i] = ""
+	}
+	return r.backlog.Drop(ctx, c)
+}
+
+// onlyMalformed lets what is no message be told to the queue that it names;
+// whatever has a source is answered there, or not at all.
+func onlyMalformed(why *msgbus.Refusal, queue string) string {
+	if why.Reason == msgbus.Malformed {
+		return queue
+	}
+	return ""
+}
+
+func (r *Relay) checkRemote(m *msgbus.Message) error {
+	switch {
+	case m.Source == 0:
+		return msgbus.Refuse(msgbus.WrongSource, "a message in the remote queue needs src")
+	case m.UID == "" && !m.Proxied:
+		return msgbus.Refuse(msgbus.Malformed, "a message in the remote queue needs a uid")
+	case len(m.Command) > msgbus.MaxCommandLength:
+		return msgbus.Refuse(msgbus.BadCommand, "command is longer than %d bytes", msgbus.MaxCommandLength)
+	}
+	return nil
+}
+
+// passOn hands a request from the remote queue to its service. One that
+// the archived daemon took from `/zbus-cmd` keeps its queue.
+func (r *Relay) passOn(ctx context.Context, m *msgbus.Message) error {
+	digest := digestOf(m.Signature)
+	if m.Proxied && uuid.Validate(m.ReturnQueue) == nil {
+		_, err := r.acceptCommand(ctx, m, digest, m.ReturnQueue)
+		return err
+	}
+	return r.acceptRequest(ctx, m, digest)
+}

@@ -1,0 +1,75 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A Backlog keeps messages in custody. What Take and Fetch hand out comes back,
+// to this relay or another, unless one of the steps below wrote its outcome.
+// Each step happens wholly or not at all, and none of the ones of a claim
+// happens once the session has ended (msgbus.ErrFenced).
+type Backlog interface {
+	Sessions
+	Claims
+	Lanes
+	Arrivals
+
+	// Answer ends requests: entry gone and reply pushed, in one step, or nothing.
+	Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error)
+	// Entry returns msgbus.ErrNotFound when the request has ended.
+	Entry(ctx context.Context, uid string) (*msgbus.Entry, error)
+	// Due returns a step's worth of requests past their deadline.
+	Due(ctx context.Context) ([]*msgbus.Entry, error)
+	// ForgetExpired drops replies past their deadline and says how many.
+	ForgetExpired(ctx context.Context) (int, error)
+	// TakeStock finds out which commands have a service.
+	TakeStock(ctx context.Context) error
+	// Adopt takes over what the archived daemon left.
+	Adopt(ctx context.Context) (int, error)
+
+	QueueLength(ctx context.Context, q msgbus.Queue) (int64, error)
+	Prefix() string
+	// Now is the storage's clock: the one that deadlines are measured by.
+	Now() time.Time
+}
+
+// Sessions are a relay's right to claim.
+type Sessions interface {
+	Join(ctx context.Context) error // msgbus.ErrSuperseded when another process has the name
+	Renew(ctx context.Context) error
+	Leave(ctx context.Context) error
+	Recover(ctx context.Context) (int, error)
+	Lease() time.Duration
+}
+
+// Claims are batches of a queue.
+type Claims interface {
+	// Take waits a while for messages; a claim without any is no error.
+	Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error)
+	Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error)
+	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
+	Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error)
+	Drop(ctx context.Context, c *msgbus.Claim) error
+}
+
+// Lanes are what waits for other twins.
+type Lanes interface {
+	DueLanes(ctx context.Context, most int) ([]uint32, time.Duration, error)
+	Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error)
+	Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error
+	Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error)
+	Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, error)
+	LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, error)
+	Hasten(ctx context.Context, twin uint32) (bool, error)
+	ParseEntry(raw string) (*msgbus.Entry, error)
+}
+
+// Arrivals are requests from other twins.
+type Arrivals interface {
+	Accept(ctx context.Context, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
+	Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error)
+	Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error)
+}

@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// drainFirst is how long at most the replies that wait at the start keep
+// requests from expiring.
+const drainFirst = 5 * time.Second
+
+// expire ends requests whose deadline has passed, until ctx ends.
+func (r *Relay) expire(ctx context.Context) error {
+	if adopted, err := r.backlog.Adopt(ctx); err != nil && ctx.Err() == nil {
+		r.log.Warn().Err(err).Msg("cannot look for what the archived daemon left; restart to try again")
+	} else if adopted > 0 {
+		r.log.Info().Int("requests", adopted).Msg("took over what the archived daemon left")
+	}
+	r.awaitReplies(ctx)
+	var outage onset
+	for sleep(ctx, time.Second) {
+		err := r.expireDue(ctx)
+		switch {
+		case err == nil:
+			outage.end(func(time.Duration) {})
+		case ctx.Err() == nil:
+			outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("cannot end expired requests; trying again") })
+		}
+	}
+	return nil
+}
+
+// awaitReplies waits until the replies that were there at the start have been
+// taken.
+func (r *Relay) awaitReplies(ctx context.Context) {
+	limit, cancel := context.WithTimeout(ctx, drainFirst)
+	defer cancel()
+	for {
+		n, err := r.backlog.QueueLength(limit, msgbus.ReplyQueue)
+		if err == nil && n == 0 || !sleep(limit, 50*time.Millisecond) {
+			return
+		}
+	}
+}
+
+func (r *Relay) expireDue(ctx context.Context) error {
+	for {
+		due, err := r.backlog.Due(ctx)
+		if len(due) == 0 {
+			return err
+		}
+		if err != nil {
+			r.log.Error().Err(err).Msg("an entry cannot be read")
+		}
+		causes := make(map[uint32]string)
+		err = r.endWithError(ctx, due, msgbus.Expired, func(e *msgbus.Entry) string {
+			twin := e.Message.Destinations[0]
+			cause, known := causes[twin]
+			if !known {
+				if f, err := r.backlog.LaneFailure(ctx, twin); err == nil && f.Reason != "" {
+					cause = ": " + f.Error()
+				}
+				causes[twin] = cause
+			}
+			return expiredText(e) + cause
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// housekeep forgets what has run out and finds out which commands are served,
+// until ctx ends.
+func (r *Relay) housekeep(ctx context.Context) error {
+	for sleep(ctx, time.Second) {
+		dropped, err := r.backlog.ForgetExpired(ctx)
+		if dropped > 0 {
+			r.log.Info().Int("replies", dropped).Str("reason", string(msgbus.Expired)).Msg("dropped replies that could not be delivered in time")
+		}
+		if err == nil {
+			err = r.backlog.TakeStock(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Debug().Err(err).Msg("cannot keep house; trying again")
+		}
+	}
+	return nil
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }

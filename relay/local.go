@@ -1,0 +1,62 @@
+package relay
+
+import (
+	"context"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// handleLocal admits the requests that apps of this machine pushed.
+func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
+	var admissions []msgbus.Admission
+	destinations := make(map[uint32]struct{})
+	for i, raw := range c.Messages {
+		if raw == "" {
+			continue
+		}
+		m, err := msgbus.Decode([]byte(raw))
+		if err == nil {
+			err = r.checkLocal(m, len(raw))
+		}
+		if err != nil {
+			if err := r.refuse(ctx, c, i, m, err); err != nil {
+				return err
+			}
+			continue
+		}
+		m.Proxied, m.Error, m.Signature, m.Epoch, m.Note = false, "", "", "", nil
+		admissions = append(admissions, msgbus.Admission{Message: m, Start: m.Now})
+		for _, d := range m.Destinations {
+			destinations[d] = struct{}{}
+		}
+	}
+	if len(admissions) == 0 {
+		return r.backlog.Drop(ctx, c)
+	}
+	uids, err := r.backlog.Admit(ctx, c, admissions)
+	if err != nil {
+		return err
+	}
+	r.log.Debug().Int("requests", len(admissions)).Strs("msg_id", uids).Msg("admitted")
+	for d := range destinations {
+		r.lanes.wake(d)
+	}
+	return nil
+}
+
+// checkLocal tells whether a local request can be admitted.
+func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
+	m.UniqueDestinations()
+	if err := m.CheckLocal(r.opts.MaxDestinations); err != nil {
+		return err
+	}
+	switch {
+	case msgbus.ReservedQueue(r.backlog.Prefix(), m.ReturnQueue):
+		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: return queue %q belongs to the relay", m.ReturnQueue)
+	case size > r.opts.MaxMessage:
+		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: %d bytes, at most %d are carried", size, r.opts.MaxMessage)
+	case size*len(m.Destinations) > r.opts.MaxFanOut:
+		return msgbus.Refuse(msgbus.TooManyDestinations, "received invalid message: %d bytes for %d destinations, at most %d bytes in all", size, len(m.Destinations), r.opts.MaxFanOut)
+	}
+	return nil
+}

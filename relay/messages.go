@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"math"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// The messages that a relay makes of others.
+
+// errorToApp is the request's own JSON with an error, as its app expects it:
+// src is the twin that failed, by which an app that asked many twins tells
+// which one did.
+func (r *Relay) errorToApp(m *msgbus.Message, failed uint32, text string) []byte {
+	e := m.Clone()
+	e.Version = msgbus.Version
+	e.Source, e.Destinations = failed, []uint32{r.opts.Twin}
+	e.Error, e.Signature, e.Epoch = text, "", ""
+	e.Now = r.backlog.Now().Unix()
+	return e.AppendReply(nil, m.Dialect)
+}
+
+// replyToApp is a service's reply as the app that asked expects it.
+func (r *Relay) replyToApp(reply *msgbus.Message, e *msgbus.Entry) []byte {
+	asked := e.Message
+	m := reply.Clone()
+	m.Version, m.UID, m.Ref, m.Command = msgbus.Version, asked.UID, asked.Ref, asked.Command
+	m.Source, m.Destinations = asked.Destinations[0], []uint32{asked.Source}
+	m.ReturnQueue, m.Proxied = asked.ReturnQueue, asked.Proxied
+	m.Signature, m.Epoch = "", ""
+	if m.Expiration == 0 {
+		m.Expiration = asked.Expiration
+	}
+	if m.Retry == 0 {
+		m.Retry = asked.Retry
+	}
+	if m.Now == 0 {
+		m.Now = r.backlog.Now().Unix()
+	}
+	return m.AppendReply(nil, e.Dialect)
+}
+
+// requestToPeer is an entry as it goes to the destination's relay: with a
+// return queue that names nothing of ours, and the life that is left.
+func (r *Relay) requestToPeer(e *msgbus.Entry) *msgbus.Message {
+	now := r.backlog.Now()
+	m := e.Message.Clone()
+	m.ReturnQueue = msgbus.WireReplyQueue
+	m.Proxied, m.Error, m.Signature = false, "", ""
+	m.Epoch = e.Epoch
+	m.Now = now.Unix()
+	m.Expiration = max(1, int64(math.Ceil(e.Deadline.Sub(now).Seconds())))
+	return m
+}
+
+// requestToService is a request as a service of this machine takes it. What
+// the sender wrote into ret and pxy names nothing here.
+func (r *Relay) requestToService(m *msgbus.Message) []byte {
+	s := m.Clone()
+	s.ReturnQueue = r.backlog.Prefix() + ".system.reply"
+	s.Proxied, s.Signature = false, ""
+	s.Error = "" // services echo what they do not know, and it would come back as theirs
+	return s.AppendRequest(nil, r.serviceDialect(m.Command))
+}
+
+// replyToPeer is a service's reply as it goes to the relay of the twin that
+// asked. Fields that tell whose it is are ours, whatever the service wrote.
+func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Message {
+	m := reply.Clone()
+	m.Version, m.UID, m.Epoch, m.Dialect = msgbus.Version, open.UID, open.Epoch, msgbus.Classic
+	if open.Command != "" {
+		m.Command = open.Command
+	}
+	m.Source, m.Destinations = r.opts.Twin, []uint32{open.Source}
+	m.ReturnQueue, m.Proxied, m.Signature = msgbus.WireReplyQueue, false, ""
+	m.Now = r.backlog.Now().Unix()
+	if !msgbus.ValidData(m.Data) {
+		m.Data = ""
+		if m.Error == "" {
+			m.Error = "the service's answer is not base64"
+		}
+	}
+	if m.Schema == "" && reply.Dialect == msgbus.Ref {
+		m.Schema = "application/json"
+	}
+	return m
+}
+
+// errorToPeer answers a remote request that cannot be served.
+func (r *Relay) errorToPeer(m *msgbus.Message, text string) []byte {
+	e := m.Clone()
+	e.Version = msgbus.Version
+	e.Source, e.Destinations = r.opts.Twin, []uint32{m.Source}
+	e.ReturnQueue, e.Proxied, e.Signature = msgbus.WireReplyQueue, false, ""
+	e.Data, e.Error = "", text
+	e.Now = r.backlog.Now().Unix()
+	return e.AppendWire(nil)
+}
+
+func (r *Relay) serviceDialect(cmd string) msgbus.Dialect {
+	if msgbus.MatchCommand(r.opts.RefServices, cmd) {
+		return msgbus.Ref
+	}
+	return msgbus.Classic
+}
+
+// expiredText is what published daemons say, with the life in seconds.
+func expiredText(e *msgbus.Entry) string {
+	life := e.Deadline.Sub(e.Admitted).Round(time.Second)
+	if m := e.Message; m.Expiration > 0 && !m.HasAbsoluteExpiration() {
+		life = time.Duration(m.Expiration) * time.Second
+	} else if m.Expiration == 0 {
+		life = msgbus.DefaultExpiration
+	}
+	return "request timeout (expiration reached, " + itoa(int64(life/time.Second)) + ")"
+}

@@ -1,0 +1,239 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// Peers carries messages to the relays of other twins.
+type Peers interface {
+	// Send hands messages to the relay of a twin and tells for each what became
+	// of it: nil when the peer has it, a *msgbus.Refusal when it will never take
+	// it, a *msgbus.Failure when it may later. Requests and replies keep their
+	// order as far as the wire does.
+	Send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error
+}
+
+// Options are the rules that an operator sets. Each zero value stands for its
+// default.
+type Options struct {
+	Twin    uint32 // the twin that this relay serves
+	Workers int    // lanes served at once; default 1000
+	Slots   int    // claims on each queue at once; default 2, at most what the Backlog recovers
+
+	Expose          []string      // patterns of commands that may be called from remote; default all
+	RefServices     []string      // patterns of commands whose services speak the Ref dialect
+	LeftCommands    []string      // patterns of commands whose services read with BRPOP
+	MaxMessage      int           // bytes of one message; default 4 MiB
+	MaxDestinations int           // of one request; default 1,000
+	MaxFanOut       int           // bytes of one request over all its destinations; default 64 MiB
+	MaxLife         time.Duration // of a request; default 7 days
+
+	Drain time.Duration // limit for what is in flight at the stop; default 10 s
+	Beat  func()        // called at least every 10 s while the relay makes progress; may be nil
+	Log   zerolog.Logger
+}
+
+func (o *Options) setDefaults() {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.Workers, 1000)
+	set(&o.Slots, 2)
+	set(&o.MaxMessage, 4<<20)
+	set(&o.MaxDestinations, 1000)
+	set(&o.MaxFanOut, 64<<20)
+	if o.MaxLife == 0 {
+		o.MaxLife = 7 * 24 * time.Hour
+	}
+	if o.Drain == 0 {
+		o.Drain = 10 * time.Second
+	}
+	if o.Beat == nil {
+		o.Beat = func() {}
+	}
+	if len(o.Expose) == 0 {
+		o.Expose = []string{"*"}
+	}
+}
+
+// A Relay applies the rules to what is in the Backlog.
+type Relay struct {
+	opts    Options
+	backlog Backlog
+	peers   Peers
+	log     zerolog.Logger
+	lanes   *lanes
+	hasten  throttle
+
+	ready       chan struct{} // closed at the first session
+	readyOnce   sync.Once
+	drained     chan struct{} // closed when the replies that waited at the start are through
+	drainedOnce sync.Once
+}
+
+// New returns a Relay that does nothing until Run.
+func New(opts Options, backlog Backlog, peers Peers) *Relay {
+	opts.setDefaults()
+	r := &Relay{
+		opts:    opts,
+		backlog: backlog,
+		peers:   peers,
+		log:     opts.Log,
+		ready:   make(chan struct{}),
+		drained: make(chan struct{}),
+	}
+	r.lanes = newLanes(opts.Workers, r.serveLane)
+	return r
+}
+
+// Ready is closed when the relay has begun its first session.
+func (r *Relay) Ready() <-chan struct{} { return r.ready }
+
+// Run serves until ctx ends, then stops taking, finishes what is in flight
+// within the drain limit, gives back what it claims and returns nil. It returns
+// an error only when it must not go on: another process has this instance's
+// name (msgbus.ErrSuperseded).
+func (r *Relay) Run(ctx context.Context) error {
+	for {
+		if err := r.join(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		r.readyOnce.Do(func() { close(r.ready) })
+		err := r.serve(ctx)
+		if ctx.Err() != nil {
+			r.leave(ctx)
+			return nil
+		}
+		if !errors.Is(err, msgbus.ErrFenced) {
+			return err
+		}
+		r.log.Warn().Msg("this relay was silent for longer than its lease and others took over its claims; beginning a new session")
+	}
+}
+
+// join begins a session, waiting while Redis is away.
+func (r *Relay) join(ctx context.Context) error {
+	var outage onset
+	for {
+		r.opts.Beat()
+		err := r.backlog.Join(ctx)
+		if err == nil {
+			outage.end(func(d time.Duration) { r.log.Info().Dur("took", d).Msg("Redis is back") })
+			return nil
+		}
+		if errors.Is(err, msgbus.ErrSuperseded) {
+			return fmt.Errorf("%w; only one relay may use a name: stop it, or give this one another with --instance", err)
+		}
+		outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("cannot begin a session; trying again") })
+		if !sleep(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+}
+
+// serve runs one session until ctx ends or the session does.
+//
+// Start order: the session must be kept alive before anything is claimed; the
+// replies that wait are taken before anything expires, or an answered request
+// would be told that it timed out. Stop order: taking ends first, then lanes
+// finish what they have begun, and the lease is kept until then.
+func (r *Relay) serve(ctx context.Context) error {
+	keep, stopKeeping := context.WithCancelCause(context.WithoutCancel(ctx))
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		stopKeeping(r.keepSession(keep))
+	}()
+
+	work, stopWork := context.WithCancel(ctx)
+	stopWatching := context.AfterFunc(keep, stopWork)
+	group, work := errgroup.WithContext(work)
+	takers := []struct {
+		queue  msgbus.Queue
+		handle func(context.Context, *msgbus.Claim) error
+	}{
+		{msgbus.ReplyQueue, r.handleReplies},
+		{msgbus.RemoteQueue, r.handleRemote},
+		{msgbus.LocalQueue, r.handleLocal},
+	}
+	for _, t := range takers {
+		turn := make(chan struct{}, 1)
+		for slot := range r.opts.Slots {
+			group.Go(func() error { return r.takeTurns(work, t.queue, slot, turn, t.handle) })
+		}
+	}
+	group.Go(func() error { return r.scheduleLanes(work) })
+	group.Go(func() error { return r.expire(work) })
+	group.Go(func() error { return r.housekeep(work) })
+	err := group.Wait()
+	r.lanes.drain(r.opts.Drain)
+
+	stopWatching()
+	stopWork()
+	stopKeeping(nil)
+	<-kept
+	if cause := context.Cause(keep); errors.Is(cause, msgbus.ErrFenced) {
+		return cause
+	}
+	return err
+}
+
+// keepSession renews the lease, and gives back what ended sessions claim. It
+// returns when ctx ends or the session has.
+func (r *Relay) keepSession(ctx context.Context) error {
+	var outage onset
+	for {
+		r.opts.Beat()
+		err := r.backlog.Renew(ctx)
+		if err == nil {
+			_, err = r.backlog.Recover(ctx)
+		}
+		switch {
+		case errors.Is(err, msgbus.ErrFenced):
+			return err
+		case err != nil && ctx.Err() == nil:
+			outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("Redis does not serve; messages wait") })
+		case err == nil:
+			outage.end(func(d time.Duration) { r.log.Info().Dur("took", d).Msg("Redis serves again") })
+		}
+		if !sleep(ctx, r.backlog.Lease()/4) {
+			return nil
+		}
+	}
+}
+
+// leave ends the session. It has its own time: the context that ended the
+// relay must not keep it from giving its claims back.
+func (r *Relay) leave(ctx context.Context) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := r.backlog.Leave(own); err != nil {
+		r.log.Warn().Err(err).Msg("could not give claims back; they return when the lease ends")
+	}
+}
+
+// sleep waits for d and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

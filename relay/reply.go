@@ -1,0 +1,172 @@
+package relay
+
+import (
+	"context"
+	"errors"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// handleReplies matches the replies of this machine's services with the
+// requests that they answer, and sends them on.
+func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
+	replies := make([]*msgbus.Message, len(c.Messages))
+	var uids []string
+	for i, raw := range c.Messages {
+		if raw == "" {
+			continue
+		}
+		m, err := decodeReply(raw)
+		if err != nil {
+			if err := r.refuse(ctx, c, i, m, err); err != nil {
+				return err
+			}
+			continue
+		}
+		replies[i] = m
+		uids = append(uids, m.UID)
+	}
+	opens, err := r.backlog.Opens(ctx, uids)
+	if err != nil {
+		return err
+	}
+
+	var departures []msgbus.Departure
+	next := 0
+	taken := make(map[string]bool) // records answered earlier in this claim
+	for i, m := range replies {
+		if m == nil {
+			continue
+		}
+		open, refusal := r.match(m, untaken(opens[next], taken))
+		next++
+		switch {
+		case refusal != nil:
+			m.ReturnQueue = "" // it was the service's, not an app's
+			err = r.refuse(ctx, c, i, m, refusal)
+		case open == nil:
+			err = r.answerOwn(ctx, c, i, m)
+		default:
+			taken[open.UID+" "+open.Record] = open.Record != ""
+			departures = append(departures, r.departure(i, m, open))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.depart(ctx, c, departures); err != nil {
+		return err
+	}
+	return r.backlog.Drop(ctx, c)
+}
+
+// decodeReply reads a service's reply. Services of the Ref dialect name the
+// request in ref.
+func decodeReply(raw string) (*msgbus.Message, error) {
+	m, err := msgbus.Decode([]byte(raw))
+	m.Note = nil
+	if err != nil {
+		return m, err
+	}
+	if m.UID == "" {
+		m.UID = m.Ref
+	}
+	if m.UID == "" {
+		return m, msgbus.Refuse(msgbus.Malformed, "a reply needs the uid of its request")
+	}
+	return m, nil
+}
+
+func untaken(opens []msgbus.Open, taken map[string]bool) []msgbus.Open {
+	var left []msgbus.Open
+	for _, o := range opens {
+		if !taken[o.UID+" "+o.Record] {
+			left = append(left, o)
+		}
+	}
+	return left
+}
+
+// match finds the request that a reply answers. Of several twins that used the
+// same uid it is the one that the reply is addressed to; a reply addressed to
+// this twin (an old service's error) can only be told when there is one. No
+// request and no refusal mean one of this relay's own.
+func (r *Relay) match(m *msgbus.Message, opens []msgbus.Open) (*msgbus.Open, *msgbus.Refusal) {
+	var to uint32
+	if len(m.Destinations) > 0 {
+		to = m.Destinations[0]
+	}
+	var fits []msgbus.Open
+	for _, o := range opens {
+		if o.Source == to && (m.Epoch == "" || o.Epoch == m.Epoch) {
+			fits = append(fits, o)
+		}
+	}
+	if len(fits) == 0 && (to == r.opts.Twin || to == 0) {
+		fits = opens
+	}
+	switch {
+	case len(fits) == 1:
+		return &fits[0], nil
+	case len(fits) > 1:
+		return nil, msgbus.Refuse(msgbus.Ambiguous, "%d open requests have uid %s", len(fits), m.UID)
+	case to == 0 || to == r.opts.Twin || !isRequestUID(m.UID, r.opts.Twin):
+		return nil, nil
+	default:
+		// Redis lost the record; the reply itself says where it belongs.
+		return &msgbus.Open{UID: m.UID, Source: to, Epoch: m.Epoch}, nil
+	}
+}
+
+// isRequestUID tells whether another twin's relay can have given uid to a
+// request to this twin.
+func isRequestUID(uid string, self uint32) bool {
+	dst, _, ok := msgbus.ParseUID(uid)
+	return ok && dst == self
+}
+
+// answerOwn answers a request of this relay's own backlog: one from
+// `/zbus-cmd`, or one to the own twin whose record is lost.
+func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message) error {
+	entry, err := r.backlog.Entry(ctx, m.UID)
+	if errors.Is(err, msgbus.ErrNotFound) {
+		r.late(m)
+		c.Messages[position] = ""
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if entry.Message.Destinations[0] != r.opts.Twin {
+		m.ReturnQueue = ""
+		return r.refuse(ctx, c, position, m, msgbus.Refuse(msgbus.WrongSource, "request %s went to another twin", m.UID))
+	}
+	return r.answer(ctx, c, position, entry, m)
+}
+
+// departure is a reply as it leaves. One that no relay would carry becomes an
+// error: silence would make the app wait for its deadline.
+func (r *Relay) departure(position int, m *msgbus.Message, open *msgbus.Open) msgbus.Departure {
+	out := r.replyToPeer(m, open)
+	body := out.AppendWire(nil)
+	if len(body) > r.opts.MaxMessage {
+		out.Data, out.Error = "", "the service's answer is too large"
+		body = out.AppendWire(nil)
+	}
+	return msgbus.Departure{Position: position, Open: open, Body: body}
+}
+
+func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) error {
+	if len(departures) == 0 {
+		return nil
+	}
+	outcomes, err := r.backlog.Depart(ctx, c, departures)
+	if err != nil {
+		return err
+	}
+	for i, d := range departures {
+		r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
+		r.lanes.wake(d.Open.Source)
+	}
+	return nil
+}

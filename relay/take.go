@@ -1,0 +1,81 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// handleLimit bounds the handling of one claim. It is the claim's own time: a
+// relay that is told to stop finishes what it has taken.
+const handleLimit = 30 * time.Second
+
+// takeTurns takes claims from a queue, one slot at a time, and handles them
+// while the next slot takes: a batch grows by itself while others are handled,
+// and a lone message waits for nothing.
+func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, turn chan struct{}, handle func(context.Context, *msgbus.Claim) error) error {
+	var outage onset
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case turn <- struct{}{}:
+		}
+		claim, err := r.backlog.Take(ctx, q, slot)
+		<-turn
+		if err == nil && len(claim.Messages) > 0 {
+			err = r.handleClaim(ctx, claim, handle)
+		}
+		switch {
+		case err == nil:
+			outage.end(func(d time.Duration) {
+				r.log.Info().Str("queue", string(q)).Dur("took", d).Msg("taking messages again")
+			})
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, msgbus.ErrFenced):
+			return err
+		default:
+			outage.begin(err.Error(), func() {
+				r.log.Warn().Str("queue", string(q)).Err(err).Msg("cannot take messages; they wait")
+			})
+			if !sleep(ctx, 250*time.Millisecond) {
+				return nil
+			}
+		}
+	}
+}
+
+func (r *Relay) handleClaim(ctx context.Context, claim *msgbus.Claim, handle func(context.Context, *msgbus.Claim) error) error {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
+	defer cancel()
+	return handle(own, claim)
+}
+
+// refuse ends one message of a claim that cannot be handled. An error goes to
+// the queue that the message names, if it may be written; what is no message
+// at all is kept in the dead letters as well.
+func (r *Relay) refuse(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message, why error) error {
+	var refusal *msgbus.Refusal
+	if !errors.As(why, &refusal) {
+		return fmt.Errorf("refuse a message: %w", why)
+	}
+	malformed := refusal.Reason == msgbus.Malformed
+	told := *refusal
+	if malformed {
+		told.Text = "received invalid message: " + refusal.Text
+	}
+	queue := m.ReturnQueue
+	if len(queue) > msgbus.MaxQueueLength || msgbus.ReservedQueue(r.backlog.Prefix(), queue) {
+		queue = ""
+	}
+	var reply []byte
+	if queue != "" {
+		reply = r.errorToApp(m, r.opts.Twin, told.Text)
+	}
+	r.log.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
+	return r.backlog.Refuse(ctx, c, position, &told, queue, reply, malformed)
+}
