@@ -1,0 +1,20 @@
+// Package httpapi is the wire between relays, both ends, and the HTTP side for
+// apps and operators.
+//
+// The whole conversation of version 1:
+//
+//	POST /zbus-remote   a request, signed by the source twin    → 200 {"status":"accepted"}
+//	POST /zbus-reply    a reply, signed by the twin that was asked → 200 {"status":"accepted"}
+//	POST /zbus-cmd      a request of a client without a relay   → 200 {"retqueue":"<uuid>"}
+//	POST /zbus-result   {"retqueue":"<uuid>"}, ?wait=10s        → 200 [message, …]
+//
+// The first two carry messages between relays: 200 is said only when Redis has
+// the message. An error is {"Status":"error","Message":"…","Reason":"…"}: 400,
+// 403, 409, 413 and 422 mean that the message will never be taken, 429 and 503
+// that it may be later (Retry-After says when), anything else that this relay
+// could not do its part.
+//
+// Inbound is strict (see msgbus.CheckRemoteRequest), since the signed fields of
+// version 1 run together; outbound takes any 2xx for an acceptance, since
+// published relays differ.
+package httpapi

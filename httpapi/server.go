@@ -1,0 +1,263 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/rs/zerolog"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A Relay takes what arrives. Each error is a *msgbus.Refusal when the message
+// is at fault, and otherwise tells of the storage.
+type Relay interface {
+	AcceptRequest(ctx context.Context, m *msgbus.Message) error
+	AcceptReply(ctx context.Context, m *msgbus.Message) error
+	// AcceptCommand returns the queue in which the answer will be.
+	AcceptCommand(ctx context.Context, m *msgbus.Message) (queue string, err error)
+}
+
+// Results are the answers to commands.
+type Results interface {
+	// Results returns msgbus.ErrNotFound for a queue that no command was given.
+	Results(ctx context.Context, queue string) (source uint32, messages []string, err error)
+}
+
+// A Verifier knows the keys of all twins. Its errors are *msgbus.Refusal:
+// BadSignature, TwinNotFound, or ResolverUnavailable when it cannot know now.
+type Verifier interface {
+	Verify(ctx context.Context, twin uint32, challenge, signature []byte) error
+}
+
+// A Signer has this twin's key.
+type Signer interface {
+	// Sign returns the type byte and 64 bytes of signature.
+	Sign(challenge []byte) []byte
+}
+
+// ServerOptions are the settings of a Server; each zero value stands for its
+// default.
+type ServerOptions struct {
+	Twin        uint32           // the twin that this relay serves
+	MaxBody     int64            // bytes of a body; default 4 MiB
+	MaxWaits    int              // long polls at once for one address; default 8
+	LongestWait time.Duration    // of a long poll; default 30 s
+	Now         func() time.Time // the clock that `now` is held against; default time.Now
+	Log         zerolog.Logger
+}
+
+// A Server is the public side of a relay.
+type Server struct {
+	opts     ServerOptions
+	relay    Relay
+	results  Results
+	verifier Verifier
+	signer   Signer
+	waits    waits
+}
+
+// NewServer returns a Server.
+func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifier, signer Signer) *Server {
+	if opts.MaxBody == 0 {
+		opts.MaxBody = 4 << 20
+	}
+	if opts.MaxWaits == 0 {
+		opts.MaxWaits = 8
+	}
+	if opts.LongestWait == 0 {
+		opts.LongestWait = 30 * time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	return &Server{opts: opts, relay: relay, results: results, verifier: verifier, signer: signer, waits: waits{most: opts.MaxWaits}}
+}
+
+// Handler serves the four endpoints.
+func (s *Server) Handler() http.Handler {
+	r := chi.NewRouter()
+	r.Post("/zbus-remote", s.remote)
+	r.Post("/zbus-reply", s.reply)
+	r.Post("/zbus-cmd", s.command)
+	r.Post("/zbus-result", s.result)
+	return r
+}
+
+// HTTPServer wraps a handler with the limits that a listener on the open
+// network needs. Slow bodies get the time that slow peers are given by
+// [Client].
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       75 * time.Second,
+		WriteTimeout:      120 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func (s *Server) remote(w http.ResponseWriter, req *http.Request) {
+	s.receive(w, req, (*msgbus.Message).CheckRemoteRequest, s.relay.AcceptRequest)
+}
+
+func (s *Server) reply(w http.ResponseWriter, req *http.Request) {
+	s.receive(w, req, (*msgbus.Message).CheckRemoteReply, s.relay.AcceptReply)
+}
+
+// receive takes one signed message from another relay.
+func (s *Server) receive(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error, accept func(context.Context, *msgbus.Message) error) {
+	m, err := s.authenticate(w, req, check)
+	if err == nil {
+		err = accept(req.Context(), m)
+	}
+	if err != nil {
+		s.refuse(w, req, m, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "accepted"})
+}
+
+func (s *Server) command(w http.ResponseWriter, req *http.Request) {
+	m, err := s.authenticate(w, req, (*msgbus.Message).CheckProxied)
+	var queue string
+	if err == nil {
+		queue, err = s.relay.AcceptCommand(req.Context(), m)
+	}
+	if err != nil {
+		s.refuse(w, req, m, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"retqueue": queue})
+}
+
+// authenticate reads a message and makes sure that its source signed it for
+// this twin, now. What costs least comes first: nobody is looked up for a
+// message that could not be accepted anyway.
+func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error) (*msgbus.Message, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, s.opts.MaxBody))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", s.opts.MaxBody)
+		}
+		return nil, msgbus.Refuse(msgbus.Malformed, "the body could not be read")
+	}
+	m, err := msgbus.Decode(body)
+	if err != nil {
+		return m, err
+	}
+	m.Note = nil
+	if err := check(m, s.opts.Twin); err != nil {
+		return m, err
+	}
+	if m.Epoch != "" && !plainEpoch(m.Epoch) {
+		return m, msgbus.Refuse(msgbus.Malformed, "epoch is not 1 to 32 hexadecimal digits")
+	}
+	off := s.opts.Now().Unix() - m.Now
+	if most := int64(msgbus.MaxSkew / time.Second); off > most || off < -most {
+		return m, msgbus.Refuse(msgbus.ClockSkew, "message is %s: its now is %d seconds off, at most %d are allowed", tooOldOrNew(off), off, most)
+	}
+	signature, err := hex.DecodeString(m.Signature)
+	if err != nil || len(signature) != 65 {
+		return m, msgbus.Refuse(msgbus.BadSignature, "sig is not the hex of 65 bytes")
+	}
+	challenge := m.Challenge()
+	return m, s.verifier.Verify(req.Context(), m.Source, challenge[:], signature)
+}
+
+func tooOldOrNew(off int64) string {
+	if off > 0 {
+		return "too old"
+	}
+	return "from the future"
+}
+
+// plainEpoch reports whether an epoch may become part of a stored name.
+func plainEpoch(epoch string) bool {
+	if len(epoch) > 32 {
+		return false
+	}
+	for _, c := range []byte(epoch) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// status is what each refusal is on the wire.
+func status(r msgbus.Reason) int {
+	switch r {
+	case msgbus.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case msgbus.NotExposed:
+		return http.StatusForbidden
+	case msgbus.BelowWindow:
+		return http.StatusConflict
+	case msgbus.QueueFull, msgbus.StorageFull, msgbus.StorageFailed:
+		return http.StatusServiceUnavailable
+	case msgbus.ResolverUnavailable:
+		return http.StatusBadGateway
+	default:
+		return http.StatusBadRequest
+	}
+}
+
+// refuse answers with an error. What Redis cannot do now is told as such, and
+// never in its own words.
+func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Message, err error) {
+	var refusal *msgbus.Refusal
+	switch {
+	case errors.As(err, &refusal):
+	case errors.Is(err, msgbus.ErrStorageFull):
+		refusal = msgbus.Refuse(msgbus.StorageFull, "the storage takes no more data")
+	default:
+		refusal = msgbus.Refuse(msgbus.StorageFailed, "the storage cannot serve now")
+		s.opts.Log.Warn().Err(err).Str("path", req.URL.Path).Msg("cannot take a message")
+	}
+	event := s.opts.Log.Info().Str("path", req.URL.Path).Str("peer", req.RemoteAddr).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text)
+	if m != nil {
+		event = event.Uint32("twin", m.Source)
+	}
+	event.Msg("refused a message")
+	code := status(refusal.Reason)
+	if code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeError(w, code, refusal)
+}
+
+// errorBody is what published clients show: they read Message.
+type errorBody struct {
+	Status  string
+	Message string
+	Reason  msgbus.Reason
+}
+
+func writeError(w http.ResponseWriter, code int, r *msgbus.Refusal) {
+	writeJSON(w, code, errorBody{Status: "error", Message: r.Text, Reason: r.Reason})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		code, body = http.StatusInternalServerError, []byte(`{"Status":"error","Message":"cannot encode the answer"}`)
+	}
+	writeRaw(w, code, body)
+}
+
+func writeRaw(w http.ResponseWriter, code int, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
