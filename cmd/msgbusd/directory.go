@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/msgbus"
+	"github.com/msgbusd/msgbusd/twin"
+)
+
+// directory tells the HTTP side, in its words, what package twin knows.
+type directory struct {
+	twins    *twin.Directory
+	peerPort uint16
+	log      zerolog.Logger
+}
+
+// Endpoint returns where a twin's relay listens.
+func (d *directory) Endpoint(ctx context.Context, id uint32) (string, error) {
+	rec, err := d.twins.Twin(ctx, id)
+	switch {
+	case errors.Is(err, twin.ErrNotFound):
+		return "", msgbus.Refuse(msgbus.TwinNotFound, "destination not found")
+	case err != nil:
+		return "", &msgbus.Failure{Reason: msgbus.ResolverUnavailable, Detail: fmt.Sprintf("nobody can say now where twin %d is: %v", id, err)}
+	case rec.Address == "":
+		return "", msgbus.Refuse(msgbus.BadAddress, "twin %d has no address in its record", id)
+	}
+	endpoint, err := twin.Endpoint(rec.Address, d.peerPort)
+	if err != nil {
+		return "", msgbus.Refuse(msgbus.BadAddress, "the address in the record of twin %d: %v", id, err)
+	}
+	return endpoint, nil
+}
+
+// Verify checks a signature, after a failure against the twin's record of now:
+// its key may have changed.
+func (d *directory) Verify(ctx context.Context, id uint32, challenge, signature []byte) error {
+	rec, err := d.twins.Twin(ctx, id)
+	if errors.Is(err, twin.ErrNotFound) {
+		return msgbus.Refuse(msgbus.TwinNotFound, "source twin %d not found", id)
+	}
+	if err != nil {
+		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now who twin %d is", id)
+	}
+	if twin.Verify(rec.PublicKey, challenge, signature) == nil {
+		return nil
+	}
+	rec, changed, err := d.twins.Refetch(ctx, rec)
+	if errors.Is(err, twin.ErrUnavailable) {
+		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now whether twin %d has a new key", id)
+	}
+	if changed {
+		d.log.Info().Uint32("twin", id).Str("account", rec.Account).Msg("twin has a new key")
+		if twin.Verify(rec.PublicKey, challenge, signature) == nil {
+			return nil
+		}
+	}
+	return msgbus.Refuse(msgbus.BadSignature, "the signature is not of twin %d", id)
+}
+
+// dialer connects to what the guard allows.
+func dialer(guard *twin.Guard) func(ctx context.Context, network, address string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: guard.Control}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, network, address)
+		if errors.Is(err, twin.ErrAddressNotAllowed) {
+			return nil, msgbus.Refuse(msgbus.AddressNotAllowed, "the address in the twin's record may not be dialled: %v", err)
+		}
+		return conn, err
+	}
+}
+
+// recordStore keeps twin records in Redis, so that a site that comes back from
+// a power cut works before its resolver does.
+type recordStore struct{ store *backlog.Store }
+
+const keepRecords = 24 * time.Hour
+
+type savedRecord struct {
+	Saved  int64       `json:"saved"` // unix seconds
+	Record twin.Record `json:"record"`
+}
+
+func (r recordStore) LoadRecord(ctx context.Context, id uint32) (twin.Record, time.Time, error) {
+	text, err := r.store.LoadTwin(ctx, id)
+	if errors.Is(err, msgbus.ErrNotFound) {
+		return twin.Record{}, time.Time{}, twin.ErrNotFound
+	}
+	var saved savedRecord
+	if err == nil {
+		err = json.Unmarshal(text, &saved)
+	}
+	return saved.Record, time.Unix(saved.Saved, 0), err
+}
+
+func (r recordStore) SaveRecord(ctx context.Context, rec twin.Record) error {
+	text, err := json.Marshal(savedRecord{Saved: r.store.Now().Unix(), Record: rec})
+	if err != nil {
+		return fmt.Errorf("encode the record of twin %d: %w", rec.ID, err)
+	}
+	return r.store.SaveTwin(ctx, rec.ID, text, keepRecords)
+}
