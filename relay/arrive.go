@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -184,12 +185,13 @@ func (r *Relay) seen(ctx context.Context, twin uint32) {
 	}
 }
 
-// digestOf names a signature. A message is accepted once under it.
+// digestOf names a signature. A message is accepted once under it, however its
+// hex is spelt.
 func digestOf(signature string) string {
 	if signature == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(signature))
+	sum := sha256.Sum256([]byte(strings.ToLower(signature)))
 	return hex.EncodeToString(sum[:16])
 }
 

@@ -19,6 +19,9 @@ func (r *Relay) serveLane(ctx context.Context, twin uint32) {
 			return
 		}
 		if len(batch.Parcels) == 0 {
+			if batch.Wait >= 0 {
+				r.lanes.resting()
+			}
 			return
 		}
 		if !r.serveBatch(ctx, twin, batch) {
@@ -74,6 +77,7 @@ func (r *Relay) serveBatch(ctx context.Context, twin uint32, batch *msgbus.Batch
 				r.log.Warn().Err(err).Str("msg_id", p.ID).Msg("cannot end a refused message; trying again")
 				continue
 			}
+			answered = answered || refusal.Reason == msgbus.RefusedByPeer
 			settled = append(settled, p)
 		case !errors.As(err, &failure):
 			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: err.Error(), Rest: time.Second}
@@ -87,6 +91,7 @@ func (r *Relay) serveBatch(ctx context.Context, twin uint32, batch *msgbus.Batch
 	}
 	if failure != nil {
 		r.laneFailed(own, twin, failure)
+		r.lanes.resting()
 		return false
 	}
 	if answered {

@@ -19,6 +19,7 @@ type lanes struct {
 	broken  map[uint32]onset // lanes whose last attempt failed; guarded by mu
 	stopped bool             // guarded by mu
 	freed   chan struct{}    // tells the scheduler that a place is free
+	changed chan struct{}    // tells the scheduler that a lane is due at another time
 	gone    sync.WaitGroup
 
 	// Lanes have their own time: what is being sent when the relay is told to
@@ -38,6 +39,7 @@ func newLanes(most int, serve func(context.Context, uint32)) *lanes {
 		running: make(map[uint32]*lane),
 		broken:  make(map[uint32]onset),
 		freed:   make(chan struct{}, 1),
+		changed: make(chan struct{}, 1),
 		stopped: true,
 	}
 	return l
@@ -85,12 +87,20 @@ func (l *lanes) run(ctx context.Context, twin uint32) {
 		}
 		l.mu.Unlock()
 		if !again {
-			select {
-			case l.freed <- struct{}{}:
-			default:
-			}
+			signal(l.freed)
 			return
 		}
+	}
+}
+
+// resting tells the scheduler that a lane has something to do later.
+func (l *lanes) resting() { signal(l.changed) }
+
+// signal leaves a token for whoever listens; one is enough.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -181,6 +191,8 @@ func (r *Relay) scheduleLanes(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-freed:
+			timer.Stop()
+		case <-r.lanes.changed:
 			timer.Stop()
 		case <-timer.C:
 		}

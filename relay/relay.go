@@ -121,7 +121,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if !errors.Is(err, msgbus.ErrFenced) {
 			return err
 		}
-		r.log.Warn().Msg("this relay was silent for longer than its lease and others took over its claims; beginning a new session")
+		r.log.Warn().Msg("the session is gone: this relay was silent for longer than its lease, or Redis lost it; beginning a new one")
 	}
 }
 

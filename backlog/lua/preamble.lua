@@ -5,9 +5,11 @@ local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
 
--- int writes a number without an exponent, which Lua's tostring uses from 1e14.
+-- int writes a number without its fraction and without an exponent, which Lua's
+-- tostring uses from 1e14. It never rounds up: a lane that is due now must not
+-- be due in a millisecond.
 local function int(n)
-  return string.format('%.0f', n)
+  return string.format('%.0f', math.floor(n))
 end
 
 -- fenced tells whether a session may no longer change anything: it is unknown
@@ -29,9 +31,24 @@ local function bury(dead, bound, queue, reason, detail, message)
     'queue', queue, 'reason', reason, 'detail', detail, 'message', message)
 end
 
--- make_room lets the writes that follow go on when Redis is full: it refuses
--- commands that need memory only until a script has written, and this one needs
--- none. Only for scripts that give back at least what they take.
-local function make_room(list)
-  redis.call('LTRIM', list, 0, -1)
+-- make_room lets the writes that follow go on when Redis is full: Redis refuses
+-- commands that need memory only until a script has written, and this one
+-- changes nothing on a key that never expires. Only for scripts that take little
+-- or nothing more than they give back, without which a full Redis stays full.
+local function make_room(key)
+  redis.call('PERSIST', key)
+end
+
+-- without returns the lines of text, which may be nil, that do not begin with
+-- prefix, and whether there was one that does.
+local function without(text, prefix)
+  local left, found = {}, false
+  for line in string.gmatch(text or '', '[^\n]+') do
+    if string.sub(line, 1, #prefix) == prefix then
+      found = true
+    else
+      left[#left + 1] = line
+    end
+  end
+  return table.concat(left, '\n'), found
 end
