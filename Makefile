@@ -1,0 +1,73 @@
+# make help lists the targets. Needs Go and a POSIX shell; make test brings the rest.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+BINDIR   = $(PREFIX)/bin
+UNITDIR  = $(PREFIX)/lib/systemd/system
+DOCDIR   = $(PREFIX)/share/doc/msgbusd
+DOCS     = LICENSE README.md CHANGELOG.md systemd/msgbusd.env.example
+
+GO ?= go
+# Run as a tool, so that the linter is not in the product's go.mod.
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Without git, or in a checkout without commits, the version is unknown.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+BIN = bin/msgbusd
+# What make install compares the program with: after `make build`, `sudo make install`
+# needs no Go. Everything but tests and texts.
+SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
+
+# How long each fuzz target runs in make fuzz and make test-all.
+FUZZTIME ?= 1m
+# For one package or one test, such as TESTFLAGS='-run TestName' PKG=./relay
+TESTFLAGS ?=
+PKG ?= ./...
+ARGS ?=
+
+.DEFAULT_GOAL = build
+.PHONY: help build demo test test-all fuzz lint install uninstall clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/msgbusd, a static program (the default)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/msgbusd ./cmd/msgbusd
+
+demo: build ## two twins, two relays and a request between them (ARGS=--once: and end)
+	@bin/msgbusd demo $(ARGS)
+
+# -count=1: tests start programs that they build and install, and Go's cache of
+# results sees no change in those.
+test: ## all tests, under the race detector, on real Redis servers
+	scripts/test-deps
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 9m $(TESTFLAGS) $(PKG)
+
+test-all: test fuzz ## make test, and what takes longer
+
+fuzz: ## every fuzz target, for FUZZTIME each (1m)
+	scripts/fuzz $(FUZZTIME)
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+
+install: $(BIN) ## install under PREFIX (/usr/local), below DESTDIR if that is set
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)
+	install -m 0755 $(BIN) $(DESTDIR)$(BINDIR)/msgbusd
+	sed 's|^ExecStart=/usr/local/bin/|ExecStart=$(BINDIR)/|' systemd/msgbusd.service >$(DESTDIR)$(UNITDIR)/msgbusd.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/msgbusd.service
+	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
+
+uninstall: ## remove what make install put there
+	rm -f $(DESTDIR)$(BINDIR)/msgbusd $(DESTDIR)$(UNITDIR)/msgbusd.service
+	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
+	test ! -d $(DESTDIR)$(DOCDIR) || rmdir $(DESTDIR)$(DOCDIR)
+
+$(BIN): $(SOURCES)
+	$(MAKE) build
+
+clean: ## remove what was built and installed here
+	rm -rf bin test/clients/ts/node_modules
