@@ -9,8 +9,8 @@ import (
 )
 
 // CheckLocal tells whether a request that an app of this machine pushed can be
-// admitted. maxDestinations is counted after repeats are gone. The error is a
-// *Refusal whose text apps know from the specification.
+// admitted. Repeated destinations are to be gone ([Message.UniqueDestinations]).
+// The error is a *Refusal whose text apps know from the specification.
 func (m *Message) CheckLocal(maxDestinations int) error {
 	switch {
 	case m.Version != Version:
@@ -118,8 +118,10 @@ func (m *Message) MarkResult() {
 	m.Proxied = true
 }
 
-// checkRemote holds for everything that comes from the network. Version and
-// deadline are not looked at here: they are answered, not refused.
+// checkRemote holds for everything that comes from the network. A version that
+// is not ours and a deadline are not looked at here: they are answered, not
+// refused. But ver is signed right before uid, so it must be one digit: else
+// 1 and "11002.7", a request to twin 11002, would be 11 and "1002.7" to ours.
 func (m *Message) checkRemote(self uint32) error {
 	switch {
 	case len(m.Destinations) != 1 || m.Destinations[0] != self:
@@ -129,7 +131,9 @@ func (m *Message) checkRemote(self uint32) error {
 	case m.Source == self:
 		return Refuse(WrongSource, "twin %d is this relay's own and does not come over the network", self)
 	case m.Dialect == Ref:
-		return Refuse(Malformed, "uid, src and try are missing")
+		return Refuse(Malformed, "the keys ref and con are for apps and not sent between relays")
+	case m.Version < 0 || m.Version > 9:
+		return Refuse(BadVersion, "received invalid message: protocol version mismatch")
 	case m.Command == "" || len(m.Command) > MaxCommandLength || !plainCommand(m.Command):
 		return Refuse(BadCommand, "cmd must be 1 to %d letters, digits, '.', '_', '-' or '@'", MaxCommandLength)
 	case !ValidData(m.Data):
@@ -144,8 +148,7 @@ func plainCommand(cmd string) bool {
 	for i := range len(cmd) {
 		c := cmd[i]
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		digit := '0' <= c && c <= '9'
-		if !letter && !digit && !strings.ContainsRune("._-@", rune(c)) {
+		if !letter && !isDigit(c) && !strings.ContainsRune("._-@", rune(c)) {
 			return false
 		}
 	}
@@ -181,7 +184,8 @@ func ReservedQueue(prefix, queue string) bool {
 }
 
 // MatchCommand reports whether cmd matches one of the patterns, in which `*`
-// stands for any characters, `?` for one and `[…]` for one of a set.
+// stands for any characters but '/', `?` for one and `[…]` for one of a set. The
+// pattern `*` alone matches everything.
 func MatchCommand(patterns []string, cmd string) bool {
 	for _, p := range patterns {
 		if p == "*" {
@@ -196,9 +200,9 @@ func MatchCommand(patterns []string, cmd string) bool {
 
 // clip keeps a stranger's text from filling an error.
 func clip(s string) string {
-	const most = 64
+	const most = 150
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

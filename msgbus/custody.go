@@ -157,7 +157,7 @@ var (
 	// ErrBacklogFull: the backlog is at its bound.
 	ErrBacklogFull = errors.New("the backlog is at its bound")
 	// ErrStorageFull: Redis takes no more data (OOM, MISCONF).
-	ErrStorageFull = errors.New("Redis takes no more data")
+	ErrStorageFull = errors.New("the storage takes no more data")
 	// ErrNotFound: there is no such entry.
 	ErrNotFound = errors.New("not found")
 )

@@ -93,38 +93,51 @@ func looksKnown(name string) bool {
 
 // Decode reads one message. Every error is a *Refusal with reason Malformed.
 // Together with an error it returns what could be read, never nil, so that the
-// sender can be told: a `ret` that stands before or after the mistake is found.
+// sender can be told in its dialect: a `ret` or `ref` that stands before or
+// after the mistake is found.
 func Decode(data []byte) (*Message, error) {
-	m, err := decode(data)
-	if err == nil {
-		return m, nil
+	m := &Message{}
+	seen, err := m.decode(data)
+	if err != nil {
+		seen |= m.salvage(data)
 	}
-	if m.ReturnQueue == "" {
-		m.ReturnQueue = findReturnQueue(data)
+	// Of what cannot be read to its end, only keys that are there tell anything.
+	if seen&(keyRef|keyConnection) != 0 || err == nil && seen&(keyUID|keySource|keyRetry) == 0 {
+		m.Dialect = Ref
 	}
 	return m, err
 }
 
-func decode(data []byte) (*Message, error) {
-	m := &Message{}
+const (
+	// maxKeys bounds the keys of all objects in a message, of which the decoder
+	// remembers each one: 4 MiB of them would take it 80 MiB.
+	maxKeys = 10_000
+	// maxListed bounds the twins in dst, before anybody counts them.
+	maxListed = 100_000
+)
+
+// decode reads data strictly and returns the known keys that it met.
+func (m *Message) decode(data []byte) (seen int, mistake error) {
+	// Base64 has no colons, and no text of a message has that many.
+	if bytes.Count(data, []byte{':'}) > maxKeys {
+		return 0, Refuse(Malformed, "more than %d keys", maxKeys)
+	}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
 	if dec.PeekKind() != '{' {
-		return m, Refuse(Malformed, "not a JSON object")
+		return 0, Refuse(Malformed, "not a JSON object")
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return m, syntaxError(err)
+		return 0, syntaxError(err)
 	}
-	var seen int
-	var mistake error
 	for dec.PeekKind() != '}' {
 		tok, err := dec.ReadToken()
 		if err != nil {
-			return m, syntaxError(err)
+			return seen, syntaxError(err)
 		}
 		name := tok.String()
 		value, err := dec.ReadValue()
 		if err != nil {
-			return m, syntaxError(err)
+			return seen, syntaxError(err)
 		}
 		key := keyOf(name)
 		switch {
@@ -141,47 +154,48 @@ func decode(data []byte) (*Message, error) {
 		}
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return m, syntaxError(err)
+		return seen, syntaxError(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return m, Refuse(Malformed, "more than one JSON value")
+		return seen, Refuse(Malformed, "more than one JSON value")
 	}
-	if seen&(keyRef|keyConnection) != 0 || seen&(keyUID|keySource|keyRetry) == 0 {
-		m.Dialect = Ref
-	}
-	return m, mistake
+	return seen, mistake
 }
 
 func syntaxError(err error) *Refusal {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return Refuse(Malformed, "JSON ends too early")
 	}
-	return Refuse(Malformed, "%s", strings.TrimPrefix(err.Error(), "jsontext: "))
+	return Refuse(Malformed, "%s", clip(strings.TrimPrefix(err.Error(), "jsontext: ")))
 }
 
-// findReturnQueue looks for a text `ret` at the top level of an object that
-// Decode refused, without Decode's strictness.
-func findReturnQueue(data []byte) string {
+// salvage looks at the top level of an object that decode refused, without its
+// strictness, for what an answer needs: `ret`, `ref` and the keys that tell the
+// dialect.
+func (m *Message) salvage(data []byte) (seen int) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
-		return ""
+		return 0
 	}
 	for dec.PeekKind() == '"' {
 		tok, err := dec.ReadToken()
 		if err != nil {
-			return ""
+			return seen
 		}
-		name := tok.String()
+		key := keyOf(tok.String())
 		value, err := dec.ReadValue()
 		if err != nil {
-			return ""
+			return seen
 		}
-		if name == "ret" && value.Kind() == '"' {
-			s, _ := text(value)
-			return s
+		seen |= key
+		switch {
+		case key == keyReturnQueue && m.ReturnQueue == "":
+			m.ReturnQueue, _ = text(value)
+		case key == keyRef && m.Ref == "":
+			m.Ref, _ = text(value)
 		}
 	}
-	return ""
+	return seen
 }
 
 // set stores the value of one known key.
@@ -228,7 +242,7 @@ func (m *Message) set(key int, name string, value jsontext.Value) error {
 		ok = true // a session inside the source twin, of no use to this relay
 	}
 	if !ok {
-		return Refuse(Malformed, "field %s has a value of the wrong type", name)
+		return Refuse(Malformed, "field %s has a value of the wrong type or out of range", name)
 	}
 	return nil
 }
@@ -271,6 +285,9 @@ func integer(v jsontext.Value) (int64, bool) {
 		if s == "" {
 			return 0, true
 		}
+		if strings.Trim(s, "+-.0123456789Ee") != "" {
+			return 0, false // strconv would take Inf, NaN and hexadecimal too
+		}
 	case '0':
 	default:
 		return 0, false
@@ -280,7 +297,7 @@ func integer(v jsontext.Value) (int64, bool) {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	switch {
-	case math.IsNaN(f), err != nil && !errors.Is(err, strconv.ErrRange):
+	case err != nil && !errors.Is(err, strconv.ErrRange):
 		return 0, false
 	case f >= math.MaxInt64:
 		return math.MaxInt64, true
@@ -342,7 +359,7 @@ func twinIDs(v jsontext.Value) ([]uint32, bool) {
 			return nil, false
 		}
 		id, ok := twinID(item)
-		if !ok || id == 0 {
+		if !ok || id == 0 || len(ids) == maxListed {
 			return nil, false
 		}
 		ids = append(ids, id)

@@ -145,7 +145,7 @@ func plainDecimal(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+		if !isDigit(s[i]) {
 			return false
 		}
 	}

@@ -69,6 +69,8 @@ const (
 	QueueFull Reason = "queue_full"
 	// BelowWindow: the uid is older than what the receiver can tell from a repeat.
 	BelowWindow Reason = "below_window"
+	// Overloaded: this relay has as many bytes or callers waiting as it may.
+	Overloaded Reason = "overloaded"
 	// StorageFull: Redis takes no more data.
 	StorageFull Reason = "storage_full"
 	// StorageFailed: Redis cannot be reached or cannot serve now.
