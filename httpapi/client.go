@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -32,7 +33,8 @@ type Directory interface {
 // default.
 type ClientOptions struct {
 	// Dial connects to an address. It decides which addresses may be dialled: an
-	// error that is a *msgbus.Refusal ends the message.
+	// error that is a *msgbus.Refusal ends the message. net/http does not end a
+	// dial when its request ends, so it must end by itself; the default does.
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	InFlight    int           // messages on their way to one twin; default 16
 	MaxInFlight int64         // bytes on their way to all twins; default 64 MiB
@@ -59,6 +61,9 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 	}
 	if opts.Timeout == 0 {
 		opts.Timeout = 10 * time.Second
+	}
+	if opts.Dial == nil {
+		opts.Dial = (&net.Dialer{Timeout: opts.Timeout}).DialContext
 	}
 	return &Client{
 		opts:      opts,
@@ -122,6 +127,9 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 
 // post signs and sends one message and reads what became of it.
 func (c *Client) post(ctx context.Context, twin uint32, endpoint string, o msgbus.Outgoing) error {
+	if o.Kind == msgbus.ReplyParcel {
+		o.Message.PinReply()
+	}
 	challenge := o.Message.Challenge()
 	o.Message.Signature = hex.EncodeToString(c.signer.Sign(challenge[:]))
 	body := o.Message.AppendWire(nil)
@@ -173,7 +181,7 @@ func sendError(twin uint32, err error, limit time.Duration) error {
 	case errors.As(err, &refusal):
 		return refusal
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return &msgbus.Failure{Reason: msgbus.Timeout, Detail: fmt.Sprintf("twin %d did not answer within %s", twin, limit.Round(time.Second))}
+		return &msgbus.Failure{Reason: msgbus.Timeout, Detail: fmt.Sprintf("twin %d did not answer within %s", twin, limit.Round(time.Millisecond))}
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
@@ -233,10 +241,16 @@ func answerText(body []byte) string {
 	return clip(string(body))
 }
 
-// clip keeps a peer's text short and on one line.
+// clip keeps a peer's text short and on one line, and terminals from obeying it.
 func clip(text string) string {
 	const most = 200
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > most {
 		text = strings.ToValidUTF8(text[:most], "") + "…"
 	}

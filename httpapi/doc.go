@@ -15,6 +15,10 @@
 // could not do its part.
 //
 // Inbound is strict (see msgbus.CheckRemoteRequest), since the signed fields of
-// version 1 run together; outbound takes any 2xx for an acceptance, since
+// version 1 run together; what is signed here is made to be read in one way only
+// (PinReply, MarkResult); outbound takes any 2xx for an acceptance, since
 // published relays differ.
+//
+// A handler ends with its request's context: for a long poll not to hold up the
+// stop of the relay, give the http.Server a BaseContext that ends with it.
 package httpapi

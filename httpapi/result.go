@@ -45,7 +45,7 @@ func (s *Server) result(w http.ResponseWriter, req *http.Request) {
 		release, ok := s.waits.begin(req.RemoteAddr)
 		if !ok {
 			w.Header().Set("Retry-After", "1")
-			writeError(w, http.StatusTooManyRequests, msgbus.Refuse(msgbus.QueueFull, "too many requests of this address are waiting"))
+			writeError(w, http.StatusTooManyRequests, msgbus.Refuse(msgbus.Overloaded, "too many requests of this address are waiting"))
 			return
 		}
 		defer release()
@@ -100,7 +100,7 @@ func (s *Server) signResults(queue string, source uint32, messages []string) []b
 	for _, raw := range messages {
 		m, err := msgbus.Decode([]byte(raw))
 		if err != nil {
-			s.opts.Log.Warn().Str("msg_id", queue).Str("reason", string(msgbus.Malformed)).Msg("left out of a result what is no message")
+			s.log.Warn().Str("msg_id", queue).Str("reason", string(msgbus.Malformed)).Msg("left out of a result what is no message")
 			continue
 		}
 		if text, err := base64.StdEncoding.DecodeString(m.Data); err == nil {

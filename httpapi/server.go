@@ -5,13 +5,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -48,6 +48,7 @@ type Signer interface {
 type ServerOptions struct {
 	Twin        uint32           // the twin that this relay serves
 	MaxBody     int64            // bytes of a body; default 4 MiB
+	MaxInFlight int64            // bytes of large bodies at once; default 64 MiB
 	MaxWaits    int              // long polls at once for one address; default 8
 	LongestWait time.Duration    // of a long poll; default 30 s
 	Now         func() time.Time // the clock that `now` is held against; default time.Now
@@ -61,13 +62,18 @@ type Server struct {
 	results  Results
 	verifier Verifier
 	signer   Signer
+	inFlight *semaphore.Weighted
 	waits    waits
+	log      zerolog.Logger // of what strangers cause
 }
 
 // NewServer returns a Server.
 func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifier, signer Signer) *Server {
 	if opts.MaxBody == 0 {
 		opts.MaxBody = 4 << 20
+	}
+	if opts.MaxInFlight == 0 {
+		opts.MaxInFlight = 64 << 20
 	}
 	if opts.MaxWaits == 0 {
 		opts.MaxWaits = 8
@@ -78,12 +84,23 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Server{opts: opts, relay: relay, results: results, verifier: verifier, signer: signer, waits: waits{most: opts.MaxWaits}}
+	return &Server{
+		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
+		inFlight: semaphore.NewWeighted(opts.MaxInFlight),
+		waits:    waits{most: opts.MaxWaits},
+		// Strangers must not fill the disk with lines, nor hide one kind behind another.
+		log: opts.Log.Sample(zerolog.LevelSampler{InfoSampler: fewASecond(), WarnSampler: fewASecond()}),
+	}
+}
+
+func fewASecond() zerolog.Sampler {
+	return &zerolog.BurstSampler{Burst: 20, Period: time.Second}
 }
 
 // Handler serves the four endpoints.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
+	r.Use(s.boundBodies)
 	r.Post("/zbus-remote", s.remote)
 	r.Post("/zbus-reply", s.reply)
 	r.Post("/zbus-cmd", s.command)
@@ -143,13 +160,9 @@ func (s *Server) command(w http.ResponseWriter, req *http.Request) {
 // this twin, now. What costs least comes first: nobody is looked up for a
 // message that could not be accepted anyway.
 func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error) (*msgbus.Message, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, s.opts.MaxBody))
+	body, err := s.readBody(w, req)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", s.opts.MaxBody)
-		}
-		return nil, msgbus.Refuse(msgbus.Malformed, "the body could not be read")
+		return nil, err
 	}
 	m, err := msgbus.Decode(body)
 	if err != nil {
@@ -162,23 +175,30 @@ func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check fu
 	if m.Epoch != "" && !plainEpoch(m.Epoch) {
 		return m, msgbus.Refuse(msgbus.Malformed, "epoch is not 1 to 32 hexadecimal digits")
 	}
-	off := s.opts.Now().Unix() - m.Now
-	if most := int64(msgbus.MaxSkew / time.Second); off > most || off < -most {
-		return m, msgbus.Refuse(msgbus.ClockSkew, "message is %s: its now is %d seconds off, at most %d are allowed", tooOldOrNew(off), off, most)
+	if err := checkClock(s.opts.Now().Unix(), m.Now); err != nil {
+		return m, err
 	}
 	signature, err := hex.DecodeString(m.Signature)
 	if err != nil || len(signature) != 65 {
 		return m, msgbus.Refuse(msgbus.BadSignature, "sig is not the hex of 65 bytes")
 	}
+	// A signature is accepted once, told by this text: hex in another case must
+	// not make it another one.
+	m.Signature = hex.EncodeToString(signature)
 	challenge := m.Challenge()
 	return m, s.verifier.Verify(req.Context(), m.Source, challenge[:], signature)
 }
 
-func tooOldOrNew(off int64) string {
-	if off > 0 {
-		return "too old"
+// checkClock holds a message's `now` against the clock here.
+func checkClock(here, now int64) error {
+	const most = int64(msgbus.MaxSkew / time.Second)
+	switch {
+	case now < here-most:
+		return msgbus.Refuse(msgbus.ClockSkew, "message is too old: its now is %d, it is %d here, at most %d seconds are allowed", now, here, most)
+	case now > here+most:
+		return msgbus.Refuse(msgbus.ClockSkew, "message is from the future: its now is %d, it is %d here, at most %d seconds are allowed", now, here, most)
 	}
-	return "from the future"
+	return nil
 }
 
 // plainEpoch reports whether an epoch may become part of a stored name.
@@ -203,7 +223,7 @@ func status(r msgbus.Reason) int {
 		return http.StatusForbidden
 	case msgbus.BelowWindow:
 		return http.StatusConflict
-	case msgbus.QueueFull, msgbus.StorageFull, msgbus.StorageFailed:
+	case msgbus.QueueFull, msgbus.Overloaded, msgbus.StorageFull, msgbus.StorageFailed:
 		return http.StatusServiceUnavailable
 	case msgbus.ResolverUnavailable:
 		return http.StatusBadGateway
@@ -222,9 +242,9 @@ func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Mess
 		refusal = msgbus.Refuse(msgbus.StorageFull, "the storage takes no more data")
 	default:
 		refusal = msgbus.Refuse(msgbus.StorageFailed, "the storage cannot serve now")
-		s.opts.Log.Warn().Err(err).Str("path", req.URL.Path).Msg("cannot take a message")
+		s.log.Warn().Err(err).Str("path", req.URL.Path).Msg("cannot take a message")
 	}
-	event := s.opts.Log.Info().Str("path", req.URL.Path).Str("peer", req.RemoteAddr).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text)
+	event := s.log.Info().Str("path", req.URL.Path).Str("peer", req.RemoteAddr).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text)
 	if m != nil {
 		event = event.Uint32("twin", m.Source)
 	}

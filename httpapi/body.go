@@ -1,0 +1,65 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// freeBody is how much of each body counts against no bound: large bodies that
+// come slowly hold up other large ones, and never the ordinary messages.
+const freeBody = 64 << 10
+
+// errOverloaded: large bodies take as much memory as they may.
+var errOverloaded = errors.New("too many large bodies at once")
+
+// boundBodies counts the bytes of large bodies while they are read and for as
+// long as their messages are being dealt with.
+func (s *Server) boundBodies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body := &meteredBody{ReadCloser: req.Body, free: freeBody, budget: s.inFlight}
+		defer body.release()
+		req.Body = body
+		next.ServeHTTP(w, req)
+	})
+}
+
+type meteredBody struct {
+	io.ReadCloser
+	free   int64 // may still be read without being counted
+	held   int64
+	budget *semaphore.Weighted
+}
+
+func (b *meteredBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	counted := max(0, int64(n)-b.free)
+	b.free -= int64(n) - counted
+	if counted > 0 && !b.budget.TryAcquire(counted) {
+		return 0, errOverloaded
+	}
+	b.held += counted
+	return n, err
+}
+
+func (b *meteredBody) release() { b.budget.Release(b.held) }
+
+// readBody reads a message whole.
+func (s *Server) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, s.opts.MaxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case err == nil:
+		return body, nil
+	case errors.As(err, &tooLarge):
+		return nil, msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", s.opts.MaxBody)
+	case errors.Is(err, errOverloaded):
+		return nil, msgbus.Refuse(msgbus.Overloaded, "too many large messages at once")
+	default:
+		return nil, msgbus.Refuse(msgbus.Malformed, "the body could not be read")
+	}
+}
