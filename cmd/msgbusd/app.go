@@ -2,19 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
-)
-
-// Exit codes, as systemd and scripts know them.
-const (
-	exitOK     = 0
-	exitError  = 1
-	exitUsage  = 2
-	exitConfig = 78 // EX_CONFIG: trying again will not help (RestartPreventExitStatus)
 )
 
 // streams are where a command reads and writes; tests pass their own.
@@ -23,98 +13,60 @@ type streams struct {
 	out, err io.Writer
 }
 
-// An exitCode is an error that decides the exit status.
-type exitCode struct {
-	code int
-	err  error // nil when everything has been said
-}
-
-func (e exitCode) Error() string {
-	if e.err == nil {
-		return fmt.Sprintf("exit status %d", e.code)
-	}
-	return e.err.Error()
-}
-
-func (e exitCode) Unwrap() error { return e.err }
-
-// A hinted is an error that says what to do next.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-func withHint(err error, format string, args ...any) error {
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
-
-func configError(format string, args ...any) error {
-	return exitCode{exitConfig, fmt.Errorf(format, args...)}
-}
-
-func usageError(format string, args ...any) error {
-	return exitCode{exitUsage, fmt.Errorf(format, args...)}
-}
-
 // run is the program. It returns the exit status, after it has written to
 // stderr what went wrong and what to do next.
 func run(ctx context.Context, args []string, s streams) int {
-	app := newApp(s)
-	err := app.RunContext(ctx, args)
-	if err == nil {
-		return exitOK
-	}
-	code := exitCode{code: exitError, err: err}
-	if !errors.As(err, &code) {
-		code.err = err
-	}
-	if code.err != nil {
-		fmt.Fprintf(s.err, "msgbusd: %s\n", code.err)
-		var h hinted
-		if errors.As(err, &h) {
-			fmt.Fprintf(s.err, "hint: %s\n", h.hint)
-		}
-	}
-	return code.code
+	return report(s.err, newApp(s).RunContext(ctx, args))
 }
 
 func newApp(s streams) *cli.App {
 	app := &cli.App{
-		Name:        "msgbusd",
-		Usage:       "the relay between the local Redis of programs on different machines",
-		UsageText:   "msgbusd --substrate URL --mnemonics-file FILE --twin N [options]\n   msgbusd COMMAND [options] [arguments]",
-		Version:     version,
-		HideVersion: true,
-		Flags:       daemonFlags(),
-		Action:      func(c *cli.Context) error { return daemonCommand(c, s) },
+		Name:    "msgbusd",
+		Usage:   "carries messages between the local Redis servers of different machines",
+		Version: version,
+		Flags:   daemonFlags(),
+		Before:  refuseMisplacedOptions,
+		Action:  func(c *cli.Context) error { return daemonCommand(c, s) },
 		Commands: []*cli.Command{
 			demoCommand(s),
-			registryCommand(s),
 			callCommand(s),
 			serveCommand(s),
-			signCommand(s),
+			registryCommand(s),
 			keyCommand(s),
+			signCommand(s),
 			versionCommand(s),
 		},
-		Reader:               s.in,
-		Writer:               s.out,
-		ErrWriter:            s.err,
-		ExitErrHandler:       func(*cli.Context, error) {}, // run decides
-		OnUsageError:         onUsageError,
-		EnableBashCompletion: false,
-		Suggest:              true,
+		Reader:         s.in,
+		Writer:         s.out,
+		ErrWriter:      s.err,
+		ExitErrHandler: func(*cli.Context, error) {}, // report decides
+		OnUsageError:   onUsageError,
 	}
 	for _, c := range app.Commands {
-		c.OnUsageError = onUsageError
-		for _, sub := range c.Subcommands {
-			sub.OnUsageError = onUsageError
-		}
+		prepareCommand(c, "msgbusd")
 	}
+	app.CustomAppHelpTemplate = appHelp(app)
 	return app
 }
 
-func onUsageError(_ *cli.Context, err error, _ bool) error {
-	return withHint(exitCode{exitUsage, err}, "msgbusd --help lists the options; options come before arguments")
+// prepareCommand gives a command what all have in common.
+func prepareCommand(c *cli.Command, parent string) {
+	c.OnUsageError = onUsageError
+	// The library would give every command one named help: the argument of
+	// `msgbusd call --dst 1002 help` is a command of twin 1002.
+	c.HideHelpCommand = true
+	c.CustomHelpTemplate = commandHelp(c, parent)
+	for _, sub := range c.Subcommands {
+		prepareCommand(sub, parent+" "+c.Name)
+	}
+}
+
+// refuseMisplacedOptions keeps `msgbusd --redis X call …` from calling
+// through another Redis than X.
+func refuseMisplacedOptions(c *cli.Context) error {
+	name := c.Args().First()
+	if c.NumFlags() == 0 || c.App.Command(name) == nil {
+		return nil
+	}
+	return withHint(usageError("options that stand before %q are those of the relay itself", name), "msgbusd %s --help lists its own, which stand after it", name)
 }

@@ -3,40 +3,53 @@ package main
 import (
 	"io"
 	"os"
-	"strings"
-	"time"
+	"slices"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
 )
 
-// newLog returns the log of a daemon: lines for people, without a time of
-// their own where journald adds one, or JSON.
-func newLog(w io.Writer, level, format string) (zerolog.Logger, error) {
-	lvl, err := zerolog.ParseLevel(strings.ToLower(level))
-	if err != nil || level == "" {
-		return zerolog.Nop(), configError("--log-level %q is none of debug, info, warn, error, fatal, panic", level)
+var logLevels = []string{"debug", "info", "warn", "error", "fatal", "panic"}
+
+// newLog returns the log that the options ask for: lines for people, or JSON;
+// without a time of their own where journald adds one.
+func newLog(c *cli.Context, w io.Writer) (zerolog.Logger, error) {
+	level, err := zerolog.ParseLevel(c.String("log-level"))
+	if err != nil || !slices.Contains(logLevels, c.String("log-level")) {
+		return zerolog.Nop(), configError("--log-level %q is none of debug, info, warn, error, fatal, panic", c.String("log-level"))
 	}
-	zerolog.TimeFieldFormat = time.RFC3339
-	switch format {
+	journald := writesToJournal(w)
+	switch format := c.String("log-format"); format {
 	case "json":
-		return zerolog.New(w).Level(lvl).With().Timestamp().Logger(), nil
 	case "console":
+		console := zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05", NoColor: !writesToTerminal(w)}
+		if journald {
+			console.PartsExclude = []string{zerolog.TimestampFieldName}
+		}
+		w = console
 	default:
 		return zerolog.Nop(), configError("--log-format %q is neither console nor json", format)
 	}
-	file, isFile := w.(*os.File)
-	console := zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05", NoColor: !isFile || !isatty.IsTerminal(file.Fd())}
-	context := zerolog.New(console).Level(lvl).With()
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		console.PartsExclude = []string{zerolog.TimestampFieldName}
-		return zerolog.New(console).Level(lvl), nil
+	log := zerolog.New(w).Level(level)
+	if journald {
+		return log, nil
 	}
-	return context.Timestamp().Logger(), nil
+	return log.With().Timestamp().Logger(), nil
 }
 
-// fromEnvironment tells whether a flag's value came from its variable.
-func fromEnvironment(flag string) bool {
-	_, ok := os.LookupEnv(env(flag)[0])
-	return ok
+func writesToTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && isatty.IsTerminal(file.Fd())
+}
+
+// writesToJournal tells whether journald reads what is written. That its
+// variable is set is not enough: what a unit starts inherits it.
+func writesToJournal(w io.Writer) bool {
+	if w != os.Stderr {
+		return false
+	}
+	is, err := journal.StderrIsJournalStream()
+	return err == nil && is
 }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// readConfigFile sets what neither the command line nor the environment does.
+func readConfigFile(c *cli.Context) error {
+	name := c.String("config")
+	if name == "" {
+		return nil
+	}
+	values, err := parseConfigFile(name)
+	if err != nil {
+		return err
+	}
+	// In order, so that of several mistakes the same one is told each time.
+	for _, setting := range slices.Sorted(maps.Keys(values)) {
+		if err := checkSetting(name, setting); err != nil {
+			return err
+		}
+		if c.IsSet(setting) {
+			continue
+		}
+		if err := applySetting(c, setting, values[setting]); err != nil {
+			return configError("the configuration %s: %s %w", name, setting, err)
+		}
+	}
+	return nil
+}
+
+func parseConfigFile(name string) (map[string]any, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, withHint(configError("the configuration: %w", err), "--config or MSGBUSD_CONFIG names it")
+	}
+	defer file.Close()
+	// The decoder's errors about types quote the text, which may be a secret
+	// that was taken for a configuration.
+	var root yaml.Node
+	if err := yaml.NewDecoder(file).Decode(&root); err != nil && err.Error() != "EOF" {
+		return nil, configError("the configuration %s is no YAML: %w", name, err)
+	}
+	var values map[string]any
+	if err := root.Decode(&values); err != nil {
+		return nil, withHint(configError("the configuration %s is no list of settings, each once", name), "one NAME: VALUE a line, with the names of the options")
+	}
+	if values["mnemonics"] != nil || values["menmonics"] != nil {
+		return values, checkPrivate(file)
+	}
+	return values, nil
+}
+
+func checkSetting(file, setting string) error {
+	flags := daemonFlags()
+	known := slices.ContainsFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == setting })
+	if known && setting != "config" {
+		return nil
+	}
+	err := configError("the configuration %s has the unknown setting %q", file, setting)
+	if near := nearestOption(flags, setting); near != "" && near != "config" {
+		return withHint(err, "did you mean %s? Settings have the names of the options: msgbusd --help", near)
+	}
+	return withHint(err, "settings have the names of the options: msgbusd --help")
+}
+
+// applySetting sets a value, or each of a list.
+func applySetting(c *cli.Context, setting string, value any) error {
+	list, isList := value.([]any)
+	if !isList {
+		list = []any{value}
+	} else if _, takesMany := c.Value(setting).(cli.StringSlice); !takesMany {
+		return fmt.Errorf("takes one value, not a list")
+	}
+	for _, v := range list {
+		switch v.(type) {
+		case nil:
+			return fmt.Errorf("has no value")
+		case map[string]any, []any:
+			return fmt.Errorf("takes a plain value")
+		}
+		if err := c.Set(setting, fmt.Sprint(v)); err != nil {
+			return fmt.Errorf("cannot be %q: %w", fmt.Sprint(v), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// variable names the variable of an option: --peer-port is MSGBUSD_PEER_PORT.
+func variable(option string) []string {
+	return []string{"MSGBUSD_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))}
+}
+
+// redisFlags are shared by all commands that use the local Redis.
+func redisFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "redis", Category: groupRedis, EnvVars: variable("redis"), Value: cli.NewStringSlice("127.0.0.1:6379"),
+			Usage: "`ADDRESS` of the local Redis: host:port, redis://user:password@host:port/db, rediss://… for TLS, or unix:///path"},
+		&cli.StringFlag{Name: "redis-prefix", Category: groupRedis, EnvVars: variable("redis-prefix"), Value: "msgbus",
+			Usage: "`NAME` that every key begins with"},
+	}
+}
+
+// secretFlags say who signs.
+func secretFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "mnemonics-file", Category: groupIdentity, EnvVars: variable("mnemonics-file"),
+			Usage: "`FILE` with the phrase or secret URI of the twin's key, which nobody but its owner may read"},
+		&cli.StringFlag{Name: "mnemonics", Category: groupIdentity, EnvVars: variable("mnemonics"),
+			Usage: "`PHRASE` or secret URI itself (//Alice, phrase//hard/soft); ps shows it to everybody on this machine"},
+		&cli.StringFlag{Name: "menmonics", Hidden: true}, // as the specification's usage line spells it
+		&cli.StringFlag{Name: "key-type", Category: groupIdentity, EnvVars: variable("key-type"), Value: "sr25519",
+			Usage: "`TYPE` of the key: sr25519 or ed25519"},
+	}
+}
+
+// daemonFlags are the settings of the relay. The configuration file has the
+// same names.
+func daemonFlags() []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringSliceFlag{Name: "substrate", Category: groupIdentity, EnvVars: variable("substrate"),
+			Usage: "`URL` of a resolver, which knows the keys and addresses of twins: http(s)://… or gridproxy+https://…; given several times, they are tried in turn"},
+		&cli.UintFlag{Name: "twin", Category: groupIdentity, EnvVars: variable("twin"),
+			Usage: "`ID` of this twin; without it, the resolver is asked which twin has the key"},
+	}
+	flags = append(flags, secretFlags()...)
+	flags = append(flags, networkFlags()...)
+	flags = append(flags, redisFlags()...)
+	flags = append(flags, &cli.StringFlag{Name: "instance", Category: groupRedis, EnvVars: variable("instance"),
+		Usage: "`NAME` of this relay among those of the same Redis; keep it over restarts (default host name and listen address)"})
+	flags = append(flags, serviceFlags()...)
+	flags = append(flags, limitFlags()...)
+	flags = append(flags, logFlags("info")...)
+	return append(flags, &cli.StringFlag{Name: "config", Category: groupLog, EnvVars: variable("config"),
+		Usage: "YAML `FILE` of settings"})
+}
+
+func networkFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "listen", Category: groupNetwork, EnvVars: variable("listen"), Value: ":8051",
+			Usage: "`ADDRESS` that other relays and HTTP clients connect to"},
+		&cli.StringFlag{Name: "admin-listen", Category: groupNetwork, EnvVars: variable("admin-listen"), Value: "127.0.0.1:8052",
+			Usage: "`ADDRESS` of /healthz and /readyz"},
+		&cli.UintFlag{Name: "peer-port", Category: groupNetwork, EnvVars: variable("peer-port"), Value: 8051,
+			Usage: "`PORT` of relays whose twin record names none"},
+		&cli.StringSliceFlag{Name: "allow-network", Category: groupNetwork, EnvVars: variable("allow-network"),
+			Usage: "private, loopback or link-local `CIDR` whose addresses may be dialled; repeatable (default none)"},
+	}
+}
+
+func serviceFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "expose", Category: groupServices, EnvVars: variable("expose"), Value: cli.NewStringSlice("*"),
+			Usage: "`GLOB` of commands that other twins may call; repeatable"},
+		&cli.StringSliceFlag{Name: "ref-services", Category: groupServices, EnvVars: variable("ref-services"),
+			Usage: "`GLOB` of commands whose services speak the dialect of rmb-rs (ref instead of uid); repeatable"},
+		&cli.StringSliceFlag{Name: "brpop", Category: groupServices, EnvVars: variable("brpop"),
+			Usage: "`GLOB` of commands whose services take with BRPOP instead of BLPOP; repeatable"},
+	}
+}
+
+func limitFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "workers", Category: groupLimits, EnvVars: variable("workers"), Value: 1000,
+			Usage: "`NUMBER` of destination twins that are served at once; an idle worker costs nothing"},
+		&cli.DurationFlag{Name: "max-exp", Category: groupLimits, EnvVars: variable("max-exp"), Value: 7 * 24 * time.Hour,
+			Usage: "longest `TIME` that a request lives: cut to it for local apps, refused when it comes from remote"},
+		&cli.IntFlag{Name: "max-body", Category: groupLimits, EnvVars: variable("max-body"), Value: 4 << 20,
+			Usage: "`BYTES` of the largest message"},
+		&cli.DurationFlag{Name: "drain", Category: groupLimits, EnvVars: variable("drain"), Value: 10 * time.Second,
+			Usage: "longest `TIME` that a stop waits for what is in flight"},
+	}
+}
+
+// logFlags are shared by the commands that run until they are stopped.
+func logFlags(level string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log-level", Category: groupLog, EnvVars: variable("log-level"), Value: level,
+			Usage: "`LEVEL`: debug, info, warn, error, fatal or panic"},
+		&cli.StringFlag{Name: "log-format", Category: groupLog, EnvVars: variable("log-format"), Value: "console",
+			Usage: "`FORMAT`: console or json"},
+	}
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/msgbusd/msgbusd/httpapi"
+)
+
+// stopHTTP is how long requests may go on after the stop.
+const stopHTTP = 5 * time.Second
+
+// serveHTTP serves until ctx ends, and then lets what has begun finish. It
+// closes the listener.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log zerolog.Logger) error {
+	server := httpapi.HTTPServer(h)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopHTTP)
+	defer cancel()
+	if err := server.Shutdown(limited); err != nil {
+		log.Debug().Err(err).Msg("cut off requests that took too long")
+		_ = server.Close()
+	}
+	<-done
+	return nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/urfave/cli/v2"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// What call and sign have in common: they make a request.
+
+func expFlag() cli.Flag {
+	return &cli.DurationFlag{Name: "exp", Value: time.Minute, Usage: "`TIME` that the request lives; whole seconds"}
+}
+
+// newRequest reads COMMAND [DATA|-].
+func newRequest(c *cli.Context, s streams) (*msgbus.Message, error) {
+	if c.NArg() < 1 || c.NArg() > 2 {
+		return nil, withHint(usageError("%s takes a command and at most one piece of data", c.Command.Name),
+			"%s; options stand before the command", c.Command.UsageText)
+	}
+	if c.Duration("exp") < time.Second {
+		return nil, usageError("--exp must be 1s or more")
+	}
+	data := []byte(c.Args().Get(1))
+	if c.Args().Get(1) == "-" {
+		var err error
+		if data, err = io.ReadAll(s.in); err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+	}
+	return &msgbus.Message{
+		Version:    msgbus.Version,
+		Command:    c.Args().First(),
+		Expiration: int64(c.Duration("exp") / time.Second),
+		Data:       base64.StdEncoding.EncodeToString(data),
+		Now:        time.Now().Unix(),
+	}, nil
+}
+
+// twinIDs checks what --dst and --src name.
+func twinIDs(option string, ids ...uint) ([]uint32, error) {
+	out := make([]uint32, 0, len(ids))
+	for _, id := range ids {
+		if id == 0 || id > math.MaxUint32 {
+			return nil, usageError("--%s %d is no twin id", option, id)
+		}
+		out = append(out, uint32(id))
+	}
+	if len(out) == 0 || out[0] == 0 {
+		return nil, usageError("--%s is missing", option)
+	}
+	return out, nil
+}
+
+// localRedis connects to the Redis that the options name, and makes sure that
+// it answers.
+func localRedis(c *cli.Context) (*redis.Client, error) {
+	opts, err := readRedis(c)
+	if err != nil {
+		return nil, err
+	}
+	rdb := newRedisClient(opts)
+	if err := rdb.Ping(c.Context).Err(); err != nil {
+		_ = rdb.Close()
+		return nil, withHint(fmt.Errorf("the local Redis (%s) does not answer: %w", opts.Addr, err),
+			"is it running? --redis says where it is, and with which password: redis://user:password@host:port/db")
+	}
+	return rdb, nil
+}
+
+// newRedisClient returns a client that does what it is told once, within the
+// time of its context.
+func newRedisClient(opts *redis.Options) *redis.Client {
+	opts.MaxRetries = -1
+	opts.DialerRetries = 1
+	opts.ContextTimeoutEnabled = true
+	return redis.NewClient(opts)
+}
+
+// pop waits for one message of a list, for as long as ctx lives. It waits a
+// second at a time, since a context does not interrupt a command that blocks.
+func pop(ctx context.Context, rdb *redis.Client, list string) ([]byte, error) {
+	for {
+		result, err := rdb.BLPop(ctx, time.Second, list).Result()
+		switch {
+		case err == nil:
+			return []byte(result[1]), nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !errors.Is(err, redis.Nil):
+			return nil, err
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/msgbusd/msgbusd/twin"
+)
+
+// settingsOf is what the relay would run by, through the same application.
+func settingsOf(t *testing.T, file string, args ...string) (*settings, error) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "msgbusd.yaml")
+	if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	app := newApp(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+	var got *settings
+	app.Action = func(c *cli.Context) (err error) {
+		got, err = readSettings(c)
+		return err
+	}
+	args = append([]string{"msgbusd", "--substrate", "http://127.0.0.1:1", "--mnemonics", "//Alice", "--config", name}, args...)
+	err := app.RunContext(context.Background(), args)
+	return got, err
+}
+
+// An operator who sets a value in one place and sees another in force cannot
+// work: a flag beats the environment, that beats the file, that the default.
+func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
+	cases := []struct {
+		option, def        string
+		file, env, option1 string // texts
+		get                func(*settings) any
+		wants              [4]any // default, file, environment, flag
+	}{
+		{option: "twin", file: "1", env: "2", option1: "3", get: func(s *settings) any { return s.twin }, wants: [4]any{uint32(0), uint32(1), uint32(2), uint32(3)}},
+		{option: "listen", file: `":1"`, env: ":2", option1: ":3", get: func(s *settings) any { return s.listen }, wants: [4]any{":8051", ":1", ":2", ":3"}},
+		{option: "max-exp", file: "1h", env: "2h", option1: "3h", get: func(s *settings) any { return s.maxExp }, wants: [4]any{7 * 24 * time.Hour, time.Hour, 2 * time.Hour, 3 * time.Hour}},
+		{option: "workers", file: "1", env: "2", option1: "3", get: func(s *settings) any { return s.workers }, wants: [4]any{1000, 1, 2, 3}},
+		{option: "redis", file: "a:1", env: "b:2", option1: "c:3", get: func(s *settings) any { return s.redis.Addr }, wants: [4]any{"127.0.0.1:6379", "a:1", "b:2", "c:3"}},
+		// A list replaces the weaker one as a whole.
+		{option: "expose", file: "[a, b]", env: "c,d", option1: "e", get: func(s *settings) any { return s.expose },
+			wants: [4]any{[]string{"*"}, []string{"a", "b"}, []string{"c", "d"}, []string{"e"}}},
+		{option: "allow-network", file: "[10.1.0.0/16, 10.2.0.0/16]", env: "10.3.0.0/16, 10.4.0.0/16", option1: "10.5.0.0/16",
+			get: func(s *settings) any { return fmt.Sprint(s.allow) }, wants: [4]any{"[]", "[10.1.0.0/16 10.2.0.0/16]", "[10.3.0.0/16 10.4.0.0/16]", "[10.5.0.0/16]"}},
+	}
+	for _, c := range cases {
+		t.Run(c.option, func(t *testing.T) {
+			check := func(n int, file string, args ...string) {
+				t.Helper()
+				s, err := settingsOf(t, file, args...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := c.get(s); !reflect.DeepEqual(got, c.wants[n]) {
+					t.Errorf("with %d sources: %v, want %v", n, got, c.wants[n])
+				}
+			}
+			file := c.option + ": " + c.file
+			check(0, "")
+			check(1, file)
+			t.Setenv(variable(c.option)[0], c.env)
+			check(2, file)
+			check(3, file, "--"+c.option, c.option1)
+		})
+	}
+}
+
+func TestListsAreRepeatableFlags(t *testing.T) {
+	s, err := settingsOf(t, "", "--substrate", "http://127.0.0.1:2", "--expose", "a.*", "--expose", "b", "--brpop", "c", "--ref-services", "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"http://127.0.0.1:1", "http://127.0.0.1:2"}; !reflect.DeepEqual(s.substrate, want) {
+		t.Errorf("substrate = %q, want %q", s.substrate, want)
+	}
+	if want := []string{"a.*", "b"}; !reflect.DeepEqual(s.expose, want) {
+		t.Errorf("expose = %q, want %q", s.expose, want)
+	}
+	if !reflect.DeepEqual([][]string{s.brpop, s.refServices}, [][]string{{"c"}, {"d"}}) {
+		t.Errorf("brpop = %q, ref-services = %q", s.brpop, s.refServices)
+	}
+}
+
+// Every option can be set in all three ways, or the last line of --help lies.
+func TestEveryOptionHasItsVariable(t *testing.T) {
+	for _, f := range daemonFlags() {
+		name := f.Names()[0]
+		doc := f.(cli.DocGenerationFlag)
+		if name == "menmonics" {
+			continue // the specification's misspelling is for its command line
+		}
+		if got, want := doc.GetEnvVars(), "MSGBUSD_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_")); len(got) != 1 || got[0] != want {
+			t.Errorf("--%s has the variables %q, want %s", name, got, want)
+		}
+		if groupOf(f) == "" || doc.GetUsage() == "" {
+			t.Errorf("--%s has no place or text in the help", name)
+		}
+	}
+}
+
+// The example that is shipped is one that works.
+func TestExampleVariablesAreKnown(t *testing.T) {
+	text, err := os.ReadFile("../../systemd/msgbusd.env.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, f := range daemonFlags() {
+		for _, v := range f.(cli.DocGenerationFlag).GetEnvVars() {
+			known[v] = true
+		}
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "#")
+		if !strings.HasPrefix(line, "MSGBUSD_") {
+			continue
+		}
+		name, value, _ := strings.Cut(line, "=")
+		if !known[name] {
+			t.Errorf("the example has the unknown variable %s", name)
+		}
+		t.Setenv(name, value)
+	}
+	s, err := settingsOf(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.twin != 1001 || len(s.allow) != 2 {
+		t.Errorf("twin %d, networks %v", s.twin, s.allow)
+	}
+}
+
+// Two relays of one machine must not have one name, and a relay keeps its own.
+func TestInstanceIsHostAndAddress(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	s, err := settingsOf(t, "", "--listen", ":9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := host + "/:9"; s.instance != want {
+		t.Errorf("instance %q, want %q", s.instance, want)
+	}
+	if s.identity.KeyType() != twin.SR25519 {
+		t.Errorf("key type %s", s.identity.KeyType())
+	}
+}
