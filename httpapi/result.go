@@ -85,6 +85,8 @@ func (s *Server) await(ctx context.Context, queue string, wait time.Duration) (u
 		select {
 		case <-ctx.Done():
 			return 0, nil, nil
+		case <-s.opts.Stop:
+			return 0, nil, nil
 		case <-over.C:
 			wait = 0 // one last look
 		case <-again.C:

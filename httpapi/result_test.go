@@ -243,3 +243,20 @@ func TestWaitsOfOneAddressAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// A stop must not wait half a minute for clients that wait.
+func TestALongPollEndsWhenTheRelayStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := make(chan struct{})
+		b := newBench(t, func(o *httpapi.ServerOptions) { o.Stop = stop })
+		b.results.held[uuid4] = nil
+		time.AfterFunc(2*time.Second, func() { close(stop) })
+		start := time.Now()
+		if got := b.poll(t.Context(), "?wait=20s", "192.0.2.1:1"); got.code != 200 || got.body != "[]" {
+			t.Errorf("got %d %s", got.code, got.body)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("it took %s with a stop after 2s", took)
+		}
+	})
+}

@@ -51,6 +51,7 @@ type ServerOptions struct {
 	MaxInFlight int64            // bytes of large bodies at once; default 64 MiB
 	MaxWaits    int              // long polls at once for one address; default 8
 	LongestWait time.Duration    // of a long poll; default 30 s
+	Stop        <-chan struct{}  // closed when long polls are to end; may be nil
 	Now         func() time.Time // the clock that `now` is held against; default time.Now
 	Log         zerolog.Logger
 }

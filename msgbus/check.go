@@ -166,6 +166,20 @@ func ValidData(s string) bool {
 	return err == nil
 }
 
+// CarriedData returns dat as relays carry it. Apps that wrap their base64 over
+// lines get it unwrapped, and what is no base64 at all (the specification's own
+// example is not) is carried as the base64 of itself, so that the service or app
+// at the far end finds what was written.
+func CarriedData(dat string) string {
+	if ValidData(dat) {
+		return dat
+	}
+	if unwrapped := strings.Join(strings.Fields(dat), ""); ValidData(unwrapped) {
+		return unwrapped
+	}
+	return base64.StdEncoding.EncodeToString([]byte(dat))
+}
+
 // ReservedCommand reports whether `<prefix>.<cmd>` would be a key of the relay
 // itself.
 func ReservedCommand(cmd string) bool {

@@ -203,3 +203,21 @@ func refuses(t *testing.T, check func(*msgbus.Message) error, valid func() *msgb
 		}
 	}
 }
+
+// An app whose data is not strict base64 would be refused by every peer, for a
+// field that no relay needs to read.
+func TestDataThatIsNotBase64IsCarriedAsBase64OfItself(t *testing.T) {
+	for dat, want := range map[string]string{
+		"":                  "",
+		"aGVsbG8=":          "aGVsbG8=",
+		"aGVs\nbG8=\n":      "aGVsbG8=",
+		"R0E3...2WUwzTzdO=": "UjBFMy4uLjJXVXd6VHpkTz0=",
+		"{\"a\": 1}":        "eyJhIjogMX0=",
+		"aGVsbG9=":          "YUdWc2JHOT0=", // trailing bits: another text with the same bytes
+	} {
+		got := msgbus.CarriedData(dat)
+		if got != want || !msgbus.ValidData(got) {
+			t.Errorf("CarriedData(%q) = %q, want %q", dat, got, want)
+		}
+	}
+}
