@@ -23,6 +23,9 @@ const noEpoch = "-"
 // reply, once. The outcomes are msgbus.Accepted, Repeated, TooOld, QueueIsFull
 // or QueueWrongType. Requests with a digest must be signed in the same minute.
 func (s *Store) Accept(ctx context.Context, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	if !isEpoch(epoch) {
+		return nil, fmt.Errorf("accept requests of twin %d: the epoch is not up to %d lower-case hex digits", source, maxEpoch)
+	}
 	t := id(source)
 	minute := int64(0)
 	if len(requests) > 0 {
@@ -50,6 +53,15 @@ func (s *Store) Accept(ctx context.Context, source uint32, epoch string, request
 		outcomes[i] = msgbus.Outcome(o)
 	}
 	return outcomes, nil
+}
+
+// maxEpoch is the length of a longest epoch. Ours have 32 digits.
+const maxEpoch = 64
+
+// isEpoch tells whether an epoch, if any, can stand between the spaces of
+// stored names.
+func isEpoch(epoch string) bool {
+	return len(epoch) <= maxEpoch && strings.Trim(epoch, "0123456789abcdef") == ""
 }
 
 // Proxy takes a request from `/zbus-cmd`. queue is the return queue that it
@@ -123,7 +135,7 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 // the records that they answer. The outcomes are msgbus.Sent or TooLate.
 func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes()}
-	args := []any{s.currentSession(), msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
+	args := []any{s.claimSession(c), msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
 	for _, d := range departures {
 		epoch := d.Open.Epoch
 		if epoch == "" {

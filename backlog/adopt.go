@@ -85,13 +85,11 @@ func (s *Store) adoptRetries(ctx context.Context) (int, error) {
 			return adopted, nil
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
-			pipe := s.rdb.TxPipeline()
-			pipe.HDel(ctx, s.keys.archivedRetry(), pairs[i])
-			pipe.RPush(ctx, s.keys.queue(msgbus.LocalQueue), pairs[i+1])
-			if _, err := pipe.Exec(ctx); err != nil {
-				return adopted, fmt.Errorf("adopt a retry: %w", translate(err))
+			n, err := s.run(ctx, s.scripts.adoptRetry, []string{s.keys.archivedRetry(), s.keys.queue(msgbus.LocalQueue)}, pairs[i]).Int()
+			if err != nil {
+				return adopted, fmt.Errorf("adopt a retry: %w", err)
 			}
-			adopted++
+			adopted += n
 		}
 	}
 }

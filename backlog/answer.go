@@ -17,7 +17,7 @@ import (
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
 	session, claim := "", s.keys.claim("", msgbus.ReplyQueue, 0)
 	if c != nil {
-		session, claim = s.currentSession(), s.claimKey(c)
+		session, claim = s.claimSession(c), s.claimKey(c)
 	}
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
 	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}

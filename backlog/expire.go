@@ -25,6 +25,30 @@ func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
 // request's deadline, and records of requests that no service answered: the
 // source has ended both. It returns how many replies were dropped.
 func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
+	dropped := 0
+	for {
+		n, err := s.forgetReplies(ctx)
+		dropped += n
+		if err != nil {
+			return dropped, err
+		}
+		if n < expireMost {
+			break
+		}
+	}
+	for {
+		n, err := s.run(ctx, s.scripts.closeOpen, []string{s.keys.open(), s.keys.openDeadlines()}, expireMost).Int()
+		if err != nil {
+			return dropped, fmt.Errorf("close expired records: %w", err)
+		}
+		if n < expireMost {
+			return dropped, nil
+		}
+	}
+}
+
+// forgetReplies drops at most a step's worth of expired replies.
+func (s *Store) forgetReplies(ctx context.Context) (int, error) {
 	ids, err := s.run(ctx, s.scripts.dueReplies, []string{s.keys.repliesDeadlines()}, expireMost).StringSlice()
 	if err != nil {
 		return 0, fmt.Errorf("find expired replies: %w", err)
@@ -42,9 +66,6 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 		if err := s.Settle(ctx, twin, false, parcels); err != nil {
 			return 0, err
 		}
-	}
-	if err := s.run(ctx, s.scripts.closeOpen, []string{s.keys.open(), s.keys.openDeadlines()}, expireMost).Err(); err != nil {
-		return 0, fmt.Errorf("close expired records: %w", err)
 	}
 	return len(ids), nil
 }

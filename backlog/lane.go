@@ -35,7 +35,7 @@ const exhaustedMost = 256
 func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	t := id(twin)
 	result, err := s.run(ctx, s.scripts.fetch,
-		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies()},
+		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t)},
 		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("fetch from lane %d: %w", twin, err)
@@ -80,11 +80,12 @@ func (s *Store) Settle(ctx context.Context, twin uint32, answered bool, parcels 
 func (s *Store) Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error) {
 	t := id(twin)
 	first, longest, counts := firstRest, LongestRest, true
+	factor := 1 - restJitter + 2*restJitter*rand.Float64()
 	if f.Rest > 0 {
 		first, counts = min(f.Rest, LongestRest), false
 		longest = first
+		factor = 1 + restJitter*rand.Float64() // no earlier than asked
 	}
-	factor := 1 - restJitter + 2*restJitter*rand.Float64()
 	pairs, err := s.run(ctx, s.scripts.fail,
 		[]string{s.keys.lanes(), s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()},
 		s.currentSession(), t, first.Milliseconds(), longest.Milliseconds(), int(1000*factor), flag(counts),

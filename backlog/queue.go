@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -16,40 +14,52 @@ const fullPoll = 250 * time.Millisecond
 
 // Take waits for messages in a queue and claims them, oldest first. It returns
 // a claim without messages when none came for a while. A claim that was not
-// dropped is handed out again, with what is left of it.
+// dropped is handed out again, with what is left of it. One caller at a time
+// may use a slot.
 func (s *Store) Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error) {
 	claim := &msgbus.Claim{Queue: q, Slot: slot}
-	key := s.keys.claim(s.currentSession(), q, slot)
-	if err := s.fill(ctx, claim, key); err != nil || len(claim.Messages) > 0 {
+	session := s.currentSession()
+	s.mu.Lock()
+	s.takenBy[seat{q, slot}] = session
+	s.mu.Unlock()
+	if err := s.fill(ctx, claim); err != nil || len(claim.Messages) > 0 {
 		return claim, err
 	}
-	err := s.blocking.BLMove(ctx, s.keys.queue(q), key, "LEFT", "RIGHT", s.opts.Block).Err()
+	err := s.blocking.BLMove(ctx, s.keys.queue(q), s.claimKey(claim), "LEFT", "RIGHT", s.opts.Block).Err()
 	switch {
 	case isNil(err):
 		return claim, nil
+	case err == nil:
+	case s.interrupted.Load():
+		return claim, context.Canceled
 	case errors.Is(translate(err), msgbus.ErrStorageFull):
 		// Redis refuses BLMOVE when it is full, and lets the script go on.
 		select {
 		case <-ctx.Done():
+			return claim, ctx.Err()
 		case <-time.After(fullPoll):
 		}
-	case errors.Is(err, redis.ErrClosed):
-		return claim, context.Canceled
-	case err != nil:
+	default:
 		return claim, fmt.Errorf("wait for messages in %s: %w", s.keys.queue(q), translate(err))
 	}
-	return claim, s.fill(ctx, claim, key)
+	err = s.fill(ctx, claim)
+	if errors.Is(err, msgbus.ErrFenced) {
+		// The message went to a claim that may have been recovered for the last time.
+		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), session)
+		err = errors.Join(err, giveBack)
+	}
+	return claim, err
 }
 
 // fill takes what is there, without waiting.
-func (s *Store) fill(ctx context.Context, c *msgbus.Claim, key string) error {
+func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 	bound := 0
 	if c.Queue == msgbus.LocalQueue {
 		bound = s.opts.MaxBacklog
 	}
 	messages, err := s.run(ctx, s.scripts.take,
-		[]string{s.keys.sessions(), s.keys.queue(c.Queue), key, s.keys.backlog()},
-		s.currentSession(), s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
+		[]string{s.keys.sessions(), s.keys.queue(c.Queue), s.claimKey(c), s.keys.backlog()},
+		s.claimSession(c), s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
 	if err != nil {
 		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
 	}
@@ -66,7 +76,7 @@ func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 	if reply != nil && returnQueue != "" {
 		keys = append(keys, returnQueue)
 	}
-	err := s.run(ctx, s.scripts.refuse, keys, s.currentSession(), position, s.opts.MaxDead, string(c.Queue),
+	err := s.run(ctx, s.scripts.refuse, keys, s.claimSession(c), position, s.opts.MaxDead, string(c.Queue),
 		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Err()
 	if err != nil {
 		return fmt.Errorf("refuse a message: %w", err)
@@ -76,7 +86,7 @@ func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 
 // Drop ends a claim of which every message has been dealt with.
 func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
-	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, s.currentSession()).Err()
+	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, s.claimSession(c)).Err()
 	if err != nil {
 		return fmt.Errorf("drop a claim: %w", err)
 	}
@@ -84,7 +94,16 @@ func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
 }
 
 func (s *Store) claimKey(c *msgbus.Claim) string {
-	return s.keys.claim(s.currentSession(), c.Queue, c.Slot)
+	return s.keys.claim(s.claimSession(c), c.Queue, c.Slot)
+}
+
+// claimSession returns the session under which a claim was taken. It is not
+// always the current one: a relay that was fenced and has joined again may
+// still be at work on a claim that others have by now.
+func (s *Store) claimSession(c *msgbus.Claim) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.takenBy[seat{c.Queue, c.Slot}]
 }
 
 // flag is how scripts are told of a truth.

@@ -21,10 +21,14 @@ var queues = [...]msgbus.Queue{msgbus.LocalQueue, msgbus.RemoteQueue, msgbus.Rep
 // claims go back to their queues. It returns msgbus.ErrSuperseded when this
 // Store had a session and another process has joined under the name since.
 func (s *Store) Join(ctx context.Context) error {
-	previous := s.currentSession()
-	session := randomID()
-	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances()},
-		s.opts.Instance, session, previous, s.opts.Lease.Milliseconds()).StringSlice()
+	s.joining.Lock()
+	defer s.joining.Unlock()
+	if s.next == "" {
+		s.next = randomID()
+	}
+	session := s.next
+	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances(), s.keys.epoch()},
+		s.opts.Instance, session, s.currentSession(), s.opts.Lease.Milliseconds()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -34,7 +38,9 @@ func (s *Store) Join(ctx context.Context) error {
 	if result[1] == "superseded" {
 		return msgbus.ErrSuperseded
 	}
+	s.next = ""
 	s.session.Store(&session)
+	s.learnEpoch(result[2])
 	_, err = s.Recover(ctx)
 	return err
 }

@@ -77,11 +77,25 @@ type Store struct {
 	// blocks, so the client is closed to end one.
 	blocking *redis.Client
 
-	session atomic.Pointer[string]
-	clock   clock
+	session     atomic.Pointer[string]
+	interrupted atomic.Bool
+	clock       clock
 
-	mu    sync.Mutex
-	epoch string // the latest one that Redis told us, guarded by mu
+	joining sync.Mutex
+	// next is the session that Join asks for. It stays the same until an answer
+	// has come: Redis may have begun it while its answer was lost. Guarded by
+	// joining.
+	next string
+
+	mu      sync.Mutex
+	epoch   string          // the latest one that Redis told us, guarded by mu
+	takenBy map[seat]string // the session under which each claim was last taken, guarded by mu
+}
+
+// A seat is where a claim stands in its session.
+type seat struct {
+	queue msgbus.Queue
+	slot  int
 }
 
 // Open prepares a Store; it does not wait for Redis. Join must succeed before
@@ -100,15 +114,20 @@ func Open(opts Options) (*Store, error) {
 		scripts:  s,
 		rdb:      redis.NewClient(tune(opts.Redis)),
 		blocking: redis.NewClient(blocking),
+		takenBy:  make(map[seat]string),
 	}, nil
 }
 
-// Interrupt ends every wait for a message. Take fails from then on.
-func (s *Store) Interrupt() { _ = s.blocking.Close() }
+// Interrupt ends every wait for a message. Take returns context.Canceled from
+// then on.
+func (s *Store) Interrupt() {
+	s.interrupted.Store(true)
+	_ = s.blocking.Close()
+}
 
 // Close releases the connections.
 func (s *Store) Close() error {
-	_ = s.blocking.Close()
+	s.Interrupt()
 	return s.rdb.Close()
 }
 

@@ -33,7 +33,7 @@ local function load_window()
     local kept = redis.call('HGET', KEYS[10], i)
     local name, highest, used = nil, 0, 0
     if kept then
-      name, highest, used = string.match(kept, '^(%x+) (%d+) (%d+)$')
+      name, highest, used = string.match(kept, '^(%x+) (%d+) (%d+)$') -- Store.Accept lets no other epoch in
     end
     if name == epoch then
       slot, high = i, tonumber(highest)
@@ -102,18 +102,20 @@ local function room(queue, cmd)
   end
 end
 
+-- push gives a message to a service. A list that nobody reads ends with the
+-- latest deadline of what is in it, unless somebody else made it.
 local function push(queue, cmd, side, body, deadline)
+  local ttl = redis.call('PTTL', queue)
   redis.call(side == 'L' and 'LPUSH' or 'RPUSH', queue, body)
-  if ARGV[7] == '1' then
+  local unread = redis.call('ZSCORE', KEYS[3], cmd)
+  if redis.call('ZSCORE', KEYS[4], cmd) or (ARGV[7] == '1' and not unread) then
     return
   end
-  if redis.call('ZSCORE', KEYS[4], cmd) then
-    redis.call('PERSIST', queue)
-    return
+  local latest = int(math.max(deadline, tonumber(unread or 0)))
+  redis.call('ZADD', KEYS[3], latest, cmd)
+  if ttl ~= -1 then
+    redis.call('PEXPIREAT', queue, latest)
   end
-  local latest = math.max(deadline, tonumber(redis.call('ZSCORE', KEYS[3], cmd) or 0))
-  redis.call('ZADD', KEYS[3], int(latest), cmd)
-  redis.call('PEXPIREAT', queue, int(latest))
 end
 
 if epoch ~= '' then
@@ -138,19 +140,14 @@ for a = 9, #ARGV, 8 do
   end
   if not outcome then
     outcome = 'accepted'
-    if digest ~= '' then
-      redis.call('HSET', KEYS[9], digest, '')
-      redis.call('EXPIRE', KEYS[9], ARGV[8])
-    end
-    if epoch ~= '' then
-      note_seen(n)
-    end
     local asked_by = source .. ' ' .. (epoch == '' and '-' or epoch)
+    -- The push comes first: a full Redis refuses the first write or none.
     if kind == 'deliver' then
       push(KEYS[queue], cmd, side, body, deadline)
-      local records = redis.call('HGET', KEYS[1], uid)
-      local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. cmd
-      redis.call('HSET', KEYS[1], uid, records and records .. '\n' .. record or record)
+      -- A source that uses a uid again has forgotten the earlier request.
+      local records = without(redis.call('HGET', KEYS[1], uid), asked_by .. ' ')
+      local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. string.gsub(cmd, '%c', ' ')
+      redis.call('HSET', KEYS[1], uid, records ~= '' and records .. '\n' .. record or record)
       redis.call('ZADD', KEYS[2], int(deadline), asked_by .. ' ' .. uid)
     else
       local id = asked_by .. ' ' .. uid
@@ -159,6 +156,13 @@ for a = 9, #ARGV, 8 do
       -- 50 ms: a published relay writes its backlog after our 200.
       redis.call('ZADD', KEYS[6], int(epoch == '' and now_us + 50000 or now_us), id)
       redis.call('ZADD', KEYS[5], 'NX', int(now), source)
+    end
+    if digest ~= '' then
+      redis.call('HSET', KEYS[9], digest, '')
+      redis.call('EXPIRE', KEYS[9], ARGV[8])
+    end
+    if epoch ~= '' then
+      note_seen(n)
     end
   end
   result[#result + 1] = outcome

@@ -1,58 +1,84 @@
--- Admits the requests of a claim in one step: each destination gets its uid, a
--- backlog entry, a deadline and a place on its lane, and the claim is dropped.
+-- Admits requests of a claim in one step: each destination gets its uid, a
+-- backlog entry, a deadline and a place on its lane, and the requests leave the
+-- claim.
 --
 -- KEYS 1 sessions, 2 claim, 3 epoch, 4 backlog, 5 deadlines, 6 lanes, 7 stats,
 --      then for each destination its counter, lane, lane requests, lane tries
 -- ARGV 1 session, 2 a fresh epoch, 3 the epoch that the caller knows or '',
---      4 own twin id, 5 longest life in ms, 6 number of destinations D,
+--      4 own twin id, 5 longest life in ms, 6 how many messages at the head of
+--      the claim these are, or 0 for all that are left, 7 number of destinations D,
 --      then D twin ids, then for each message: its `now` in s, 'for' or 'until',
 --      its life or its end in s, tries, dialect, the entry's tail, the number
 --      of its destinations and their positions from 1 to D
 -- Returns {epoch, uid, uid, …} in the order of messages and destinations; the
 -- error FENCED.
 
+local max_number = 2 ^ 52 -- of a uid; the wire has room for the double
+
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
-redis.call('DEL', KEYS[2]) -- first, because it frees: a full Redis lets the rest go on
+-- Apps can reach the counters, and an error after the first write would lose
+-- the claim: one that holds no usable number begins anew.
+local first_dst = 7
+local count = tonumber(ARGV[7])
+local unsound = {}
+for d = 1, count do
+  local n = redis.pcall('GET', KEYS[first_dst + 4 * (d - 1) + 1])
+  if n and not (type(n) == 'string' and string.match(n, '^%d+$') and tonumber(n) < max_number) then
+    unsound[d] = true
+  end
+end
+
+-- First, because it frees: a full Redis lets the rest go on.
+if ARGV[6] == '0' then
+  redis.call('DEL', KEYS[2])
+else
+  for _ = 1, tonumber(ARGV[6]) do
+    while redis.call('LPOP', KEYS[2]) == '' do -- was dealt with
+    end
+  end
+end
 
 -- The epoch ends with the Redis process: after a restart, a fail-over or a
 -- restored copy the last moments may be gone, and with them used uids. The
--- numbering then moves ahead, so that none is used twice.
+-- numbering then moves ahead, so that none is used twice. When all is gone, the
+-- counters too, it begins at the time in µs (`base`), which is ahead of them:
+-- nobody sends a million messages a second to one twin.
 local server = redis.pcall('INFO', 'server')
 local run_id = type(server) == 'string' and string.match(server, 'run_id:(%x+)') or ''
-local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump')
-local epoch, jump = known[1], known[3]
+local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump', 'base')
+local epoch, jump, base = known[1], tonumber(known[3] or 0), tonumber(known[4] or 0)
 if not epoch or (run_id ~= '' and known[2] ~= run_id) then
   if epoch then
     jump = 1000000
   elseif ARGV[3] ~= '' then
-    jump = time[1] -- everything is gone, counters too: seconds since 1970 are ahead of all of them
-  else
-    jump = 0
+    base = now_us
   end
   epoch = ARGV[2]
-  redis.call('HSET', KEYS[3], 'epoch', epoch, 'run_id', run_id, 'jump', jump)
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'run_id', run_id, 'jump', int(jump), 'base', int(base))
 end
 
-local first_dst = 7
-local count = tonumber(ARGV[6])
 local failures = {}
 for d = 1, count do
   local key = first_dst + 4 * (d - 1)
+  if unsound[d] then
+    redis.call('SET', KEYS[key + 1], int(now_us))
+  end
   local lane = redis.call('HMGET', KEYS[key + 2], 'epoch', 'failures')
   if lane[1] ~= epoch then
     redis.call('HSET', KEYS[key + 2], 'epoch', epoch)
-    if tonumber(jump) > 0 then
-      redis.call('INCRBY', KEYS[key + 1], jump)
+    local ahead = (lane[1] and 0 or base) + jump
+    if ahead > 0 then
+      redis.call('INCRBY', KEYS[key + 1], int(ahead))
     end
   end
   failures[d] = tonumber(lane[2] or 0)
-  redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[6 + d])
+  redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[7 + d])
 end
 
 local result = {epoch}
-local a = 6 + count
+local a = 7 + count
 while a < #ARGV do
   local start = tonumber(ARGV[a + 1]) * 1000
   if start > now or now - start > 86400000 then
@@ -70,7 +96,7 @@ while a < #ARGV do
     local d = tonumber(ARGV[a + 7 + i])
     local key = first_dst + 4 * (d - 1)
     local n = redis.call('INCR', KEYS[key + 1])
-    local dst = ARGV[6 + d]
+    local dst = ARGV[7 + d]
     local uid = dst .. '.' .. int(n)
     redis.call('HSET', KEYS[4], uid, '{"ver":1,"uid":"' .. uid .. '","src":' .. ARGV[4] ..
       ',"dst":[' .. dst .. '],' .. note .. ARGV[a + 6])

@@ -30,17 +30,19 @@ for a = 4, #ARGV, 6 do
     redis.call('ZREM', KEYS[2], uid)
     redis.call('ZREM', KEYS[key + 1], uid)
     redis.call('ZREM', KEYS[key + 2], uid)
-    counts[outcome] = counts[outcome] + 1
+    local counted = outcome
     local ret = KEYS[key]
     if not is_list(ret) then
       bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. ret .. ' is not a list', body)
       outcome = 'wrong_type'
     elseif ARGV[a + 3] == '1' and redis.call('LLEN', ret) > 0 then
-      outcome = 'kept'
+      redis.call('EXPIRE', ret, ARGV[2])
+      outcome, counted = 'kept', 'answered'
     else
       redis.call('RPUSH', ret, body)
       redis.call('EXPIRE', ret, ARGV[2])
     end
+    counts[counted] = counts[counted] + 1
   end
   if position ~= '' then
     make_room(KEYS[6])

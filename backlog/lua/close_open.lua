@@ -8,15 +8,10 @@
 local closed = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
   local asked_by, uid = string.match(id, '^(%d+ [%x-]+) (.+)$')
-  local left = {}
-  for line in string.gmatch(redis.call('HGET', KEYS[1], uid) or '', '[^\n]+') do
-    if string.sub(line, 1, #asked_by + 1) ~= asked_by .. ' ' then
-      left[#left + 1] = line
-    end
-  end
+  local left = without(redis.call('HGET', KEYS[1], uid), asked_by .. ' ')
   redis.call('ZREM', KEYS[2], id)
-  if #left > 0 then
-    redis.call('HSET', KEYS[1], uid, table.concat(left, '\n'))
+  if left ~= '' then
+    redis.call('HSET', KEYS[1], uid, left)
   else
     redis.call('HDEL', KEYS[1], uid)
   end

@@ -23,19 +23,12 @@ for a = 4, #ARGV, 6 do
   local not_before = now_us
   local open = true
   if record ~= '' then
-    local left = {}
-    open = false
-    for line in string.gmatch(redis.call('HGET', KEYS[3], uid) or '', '[^\n]+') do
-      if line == record then
-        open = true
-      else
-        left[#left + 1] = line
-      end
-    end
+    local left
+    left, open = without(redis.call('HGET', KEYS[3], uid), record)
     if open then
       redis.call('ZREM', KEYS[4], id)
-      if #left > 0 then
-        redis.call('HSET', KEYS[3], uid, table.concat(left, '\n'))
+      if left ~= '' then
+        redis.call('HSET', KEYS[3], uid, left)
       else
         redis.call('HDEL', KEYS[3], uid)
       end

@@ -4,6 +4,7 @@
 -- KEYS 1 sessions
 -- Returns the names of ended sessions.
 
+make_room(KEYS[1])
 for _, session in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], 1, int(now))) do
   redis.call('ZADD', KEYS[1], int(-now), session)
 end

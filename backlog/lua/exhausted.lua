@@ -8,7 +8,12 @@
 local failures = redis.call('HGET', KEYS[1], 'failures') or 0
 local result = {}
 for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', failures, 'LIMIT', 0, ARGV[1])) do
-  result[#result + 1] = uid
-  result[#result + 1] = redis.call('HGET', KEYS[3], uid) or ''
+  local entry = redis.call('HGET', KEYS[3], uid)
+  if entry then
+    result[#result + 1] = uid
+    result[#result + 1] = entry
+  else
+    redis.call('ZREM', KEYS[2], uid)
+  end
 end
 return result

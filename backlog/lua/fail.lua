@@ -23,7 +23,12 @@ redis.call('HSET', KEYS[2], 'reason', ARGV[7], 'detail', ARGV[8])
 local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
 local result = {}
 for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', failures, 'LIMIT', 0, ARGV[9])) do
-  result[#result + 1] = uid
-  result[#result + 1] = redis.call('HGET', KEYS[4], uid) or ''
+  local entry = redis.call('HGET', KEYS[4], uid)
+  if entry then
+    result[#result + 1] = uid
+    result[#result + 1] = entry
+  else
+    redis.call('ZREM', KEYS[3], uid)
+  end
 end
 return result

@@ -4,7 +4,7 @@
 -- session ends or it releases the lane.
 --
 -- KEYS 1 sessions, 2 lanes, 3 lane, 4 lane requests, 5 lane replies, 6 backlog,
---      7 replies
+--      7 replies, 8 lane tries
 -- ARGV 1 session, 2 twin, 3 most messages, 4 most bytes, 5 window of numbers,
 --      6 ms that the lane is not offered to others
 -- Returns {'batch', probe, kind, id, body, …} with kind 'request' or 'reply'
@@ -15,13 +15,16 @@
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
+make_room(KEYS[2]) -- a full Redis empties by sending
 local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing')
 if lane[1] ~= ARGV[1] then
   local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0)
-  if due > now then
+  -- What a session that has ended held back for itself is no rest to wait for.
+  local left = lane[1] and fenced(KEYS[1], lane[1])
+  if due > now and not left then
     return {'wait', int(due - now)}
   end
-  if lane[1] and not fenced(KEYS[1], lane[1]) then
+  if lane[1] and not left then
     redis.call('ZADD', KEYS[2], int(now + ARGV[6]), ARGV[2])
     return {'owned'}
   end
@@ -53,6 +56,7 @@ for i = 1, #requests, 2 do
     add('request', requests[i], body)
   else
     redis.call('ZREM', KEYS[4], requests[i])
+    redis.call('ZREM', KEYS[8], requests[i])
   end
 end
 if most > 0 and bytes > 0 then

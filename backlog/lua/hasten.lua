@@ -9,5 +9,6 @@ local lane = redis.call('HMGET', KEYS[2], 'owner', 'failing')
 if not due or lane[1] or not lane[2] or tonumber(due) <= now then
   return 0
 end
+make_room(KEYS[1])
 redis.call('ZADD', KEYS[1], int(now), ARGV[1])
 return 1

@@ -5,6 +5,7 @@
 -- ARGV 1 instance, 2 session
 -- Returns 1.
 
+make_room(KEYS[1])
 if not fenced(KEYS[1], ARGV[2]) then
   redis.call('ZADD', KEYS[1], int(-now), ARGV[2])
 end

@@ -35,13 +35,14 @@ redis.call('HSET', KEYS[1], ARGV[1], '{"ver":1,"uid":"' .. ARGV[1] .. '","src":'
   ',"deadline":' .. int(deadline) .. ',"dialect":"classic"},' .. ARGV[11])
 redis.call('ZADD', KEYS[2], int(deadline), ARGV[1])
 redis.call('SET', KEYS[6], ARGV[2], 'PXAT', int(deadline + 1000 * ARGV[7]))
+local ttl = redis.call('PTTL', KEYS[7])
 redis.call(ARGV[9] == 'L' and 'LPUSH' or 'RPUSH', KEYS[7], ARGV[10])
-if served then
-  redis.call('PERSIST', KEYS[7])
-else
+if not served then
   local latest = math.max(deadline, tonumber(unread or 0))
   redis.call('ZADD', KEYS[3], int(latest), cmd)
-  redis.call('PEXPIREAT', KEYS[7], int(latest))
+  if ttl ~= -1 then -- somebody else's list keeps what it has
+    redis.call('PEXPIREAT', KEYS[7], int(latest))
+  end
 end
 redis.call('HINCRBY', KEYS[8], 'accepted', 1)
 return {'accepted', ARGV[1]}

@@ -11,19 +11,23 @@ local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
 if score > 0 then
   return -1
 end
-local given = 0
+local given, kept = 0, false
 for i = 2, #KEYS, 2 do
-  -- RPOP frees memory before LPUSH takes it, so this works when Redis is full.
-  local message = redis.call('RPOP', KEYS[i])
-  while message do
-    if message ~= '' then
-      redis.call('LPUSH', KEYS[i + 1], message)
-      given = given + 1
+  if is_list(KEYS[i + 1]) then
+    -- RPOP frees memory before LPUSH takes it, so this works when Redis is full.
+    local message = redis.call('RPOP', KEYS[i])
+    while message do
+      if message ~= '' then
+        redis.call('LPUSH', KEYS[i + 1], message)
+        given = given + 1
+      end
+      message = redis.call('RPOP', KEYS[i])
     end
-    message = redis.call('RPOP', KEYS[i])
+  elseif redis.call('EXISTS', KEYS[i]) == 1 then
+    kept = true -- until somebody takes away what is no queue
   end
 end
-if given == 0 and now > -score + ARGV[2] then
+if given == 0 and not kept and now > -score + ARGV[2] then
   redis.call('ZREM', KEYS[1], ARGV[1])
 end
 return given

@@ -7,5 +7,6 @@
 if fenced(KEYS[1], ARGV[1]) then
   return {int(now_us), 'fenced'}
 end
+make_room(KEYS[1])
 redis.call('ZADD', KEYS[1], int(now + ARGV[2]), ARGV[1])
 return {int(now_us), 'renewed'}

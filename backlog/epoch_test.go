@@ -1,0 +1,131 @@
+package backlog_test
+
+import (
+	"testing"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/internal/redistest"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// numberOf admits one request to twin 1002 and returns its number and epoch.
+func (r *rig) numberOf(s *backlog.Store, dst uint32) (uint64, string) {
+	r.Helper()
+	uid := r.admit(s, request(dst))[0]
+	_, n, ok := msgbus.ParseUID(uid)
+	if !ok {
+		r.Fatalf("uid %q cannot be read", uid)
+	}
+	return n, r.entry(s, uid).Epoch
+}
+
+// Peers forget what they have seen each time the epoch changes.
+func TestEpochStaysTheSameWhileRedisRuns(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		a, b := r.join(instance("a")), r.join(instance("b"))
+		n1, e1 := r.numberOf(a, 1002)
+		n2, e2 := r.numberOf(b, 1002)
+		n3, e3 := r.numberOf(r.join(instance("a")), 1002)
+		wantEqual(r, "numbers", [3]uint64{n1, n2, n3}, [3]uint64{1, 2, 3})
+		wantEqual(r, "epochs", [2]string{e2, e3}, [2]string{e1, e1})
+	})
+}
+
+// Redis restarts and has lost its last second: a uid that was used is used
+// again, and the peer drops the new request as a repeat of the old one.
+func TestRestartOfRedisBeginsAnEpochAndMovesNumbersAhead(t *testing.T) {
+	r := onReal(t, redistest.AppendOnly("always"))
+	s := r.join()
+	_, first := r.numberOf(s, 1002)
+	for range 4 {
+		r.numberOf(s, 1002)
+	}
+	r.numberOf(s, 1003)
+
+	for restart, want := range []uint64{1_000_006, 2_000_008} {
+		r.real.Restart()
+		eventually(r, "the store reaches the new Redis", func() bool { return s.Renew(r.Context()) == nil })
+		n, epoch := r.numberOf(s, 1002)
+		wantEqual(r, "number after the restart", n, want)
+		if epoch == first {
+			r.Errorf("restart %d does not begin an epoch", restart)
+		}
+		again, same := r.numberOf(s, 1002)
+		wantEqual(r, "next number", again, n+1)
+		wantEqual(r, "its epoch", same, epoch)
+		first = epoch
+	}
+	// A twin that slept through both restarts moves ahead as well.
+	n, _ := r.numberOf(s, 1003)
+	wantEqual(r, "number to the other twin", n, 1_000_002)
+}
+
+// Somebody empties Redis under a running relay. Numbers that began at 1 again
+// would be repeats to published relays, and their late replies would answer
+// the wrong requests.
+func TestNumbersMoveAheadWhenRedisWasEmptied(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		last := map[uint32]uint64{}
+		use := func(s *backlog.Store, dst uint32) string {
+			r.Helper()
+			n, epoch := r.numberOf(s, dst)
+			if n <= last[dst] {
+				r.Fatalf("number %d of twin %d is used again: %d was reached", n, dst, last[dst])
+			}
+			last[dst] = n
+			return epoch
+		}
+		for range 3 {
+			use(s, 1002)
+			use(s, 1003)
+		}
+		first := use(s, 1004)
+		for range 3 {
+			r.must(r.rdb.FlushAll(r.Context()).Err())
+			r.must(s.Join(r.Context()))
+			epoch := use(s, 1002)
+			if epoch == first {
+				r.Error("no epoch begins")
+			}
+			first = epoch
+			for range 200 { // many in a second
+				use(s, 1002)
+			}
+		}
+		use(s, 1003)
+		// A relay that has joined and admitted nothing yet knows the epoch as well.
+		fresh := r.join(instance("b"))
+		r.must(r.rdb.FlushAll(r.Context()).Err())
+		r.must(fresh.Join(r.Context()))
+		use(fresh, 1002)
+		use(fresh, 1004)
+	})
+}
+
+// After Redis was emptied and then restarted, a twin that was not written to
+// in between begins below the numbers that it has seen.
+func TestNumbersStayAheadThroughARestartAfterRedisWasEmptied(t *testing.T) {
+	r := onReal(t, redistest.AppendOnly("always"))
+	s := r.join()
+	r.numberOf(s, 1003)
+	r.must(r.rdb.Set(r.Context(), "msgbus.counter.1003", "3000000", 0).Err())
+	used, _ := r.numberOf(s, 1003)
+	r.must(r.rdb.FlushAll(r.Context()).Err())
+	r.must(s.Join(r.Context()))
+	r.numberOf(s, 1002)
+	r.real.Restart()
+	eventually(r, "the store reaches the new Redis", func() bool { return s.Renew(r.Context()) == nil })
+	if n, _ := r.numberOf(s, 1003); n <= used {
+		r.Fatalf("number %d is used again: %d was reached", n, used)
+	}
+}
+
+// The first start ever looks like the specification's example, `<dst>.1`.
+func TestFirstNumberIsOne(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		n, _ := r.numberOf(s, 1002)
+		wantEqual(r, "number", n, 1)
+	})
+}

@@ -1,0 +1,316 @@
+package backlog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/internal/redistest"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// self is the twin that the stores of these tests serve.
+const self = 1001
+
+// A rig is one Redis and what the cases do with it.
+type rig struct {
+	*testing.T
+	rdb  *redis.Client
+	url  string
+	real *redistest.Server // nil on the embedded one
+	// advance moves Redis's clock. Only rigs of onMovingClocks have it.
+	advance func(time.Duration)
+}
+
+// onBoth runs a case on a real Redis and on the embedded one.
+func onBoth(t *testing.T, run func(r *rig)) {
+	t.Helper()
+	t.Run("real", func(t *testing.T) { run(onReal(t)) })
+	t.Run("embedded", func(t *testing.T) {
+		s := redistest.Embedded(t)
+		run(&rig{T: t, rdb: s.Client(), url: s.URL()})
+	})
+}
+
+func onReal(t *testing.T, opts ...redistest.Option) *rig {
+	t.Helper()
+	s := startReal(t, nil, opts...)
+	return &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
+}
+
+// onMovingClocks is onBoth for cases that move Redis's clock.
+func onMovingClocks(t *testing.T, run func(r *rig)) {
+	t.Helper()
+	t.Run("real", func(t *testing.T) {
+		s := startReal(t, fakeClock(t))
+		r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
+		var ahead time.Duration
+		r.advance = func(d time.Duration) {
+			t.Helper()
+			ahead += d
+			// In one step, because Redis reads it at any time.
+			next := filepath.Join(s.Dir(), "clock.next")
+			if err := os.WriteFile(next, fmt.Appendf(nil, "+%.6f\n", ahead.Seconds()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(next, filepath.Join(s.Dir(), "clock")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(r)
+	})
+	t.Run("embedded", func(t *testing.T) {
+		s := redistest.Embedded(t)
+		r := &rig{T: t, rdb: s.Client(), url: s.URL()}
+		clock := time.Now()
+		s.SetTime(clock)
+		r.advance = func(d time.Duration) {
+			clock = clock.Add(d)
+			s.SetTime(clock)
+			s.FastForward(d)
+		}
+		run(r)
+	})
+}
+
+// fakeClock returns the environment that makes a process read how far its
+// clock is ahead from the file `clock` of its folder.
+func fakeClock(t *testing.T) map[string]string {
+	t.Helper()
+	lib := func(pattern string) string {
+		found, _ := filepath.Glob(pattern)
+		if len(found) == 0 {
+			t.Skipf("no %s here; to run this case on a real Redis: apt-get install faketime", pattern)
+		}
+		return found[0]
+	}
+	return map[string]string{
+		// jemalloc reads the clock before libfaketime can tell it; glibc's malloc does not.
+		"LD_PRELOAD":                   lib("/usr/lib/*/libc_malloc_debug.so.0") + ":" + lib("/usr/lib/*/faketime/libfaketimeMT.so.1"),
+		"FAKETIME_TIMESTAMP_FILE":      "clock",
+		"FAKETIME_NO_CACHE":            "1",
+		"FAKETIME_DONT_FAKE_MONOTONIC": "1",
+	}
+}
+
+// environment guards this process's own, which redis-server inherits.
+var environment sync.Mutex
+
+func startReal(t *testing.T, env map[string]string, opts ...redistest.Option) *redistest.Server {
+	t.Helper()
+	environment.Lock()
+	defer environment.Unlock()
+	for k, v := range env {
+		if err := os.Setenv(k, v); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.Unsetenv(k) }()
+	}
+	return redistest.Start(t, opts...)
+}
+
+// open returns a store that has not joined. Unless told otherwise it is
+// instance "a" of twin 1001.
+func (r *rig) open(settings ...func(*backlog.Options)) *backlog.Store {
+	r.Helper()
+	addr, err := backlog.ParseURL(r.url)
+	r.must(err)
+	opts := backlog.Options{Redis: addr, Twin: self, Instance: "a"}
+	for _, set := range settings {
+		set(&opts)
+	}
+	s, err := backlog.Open(opts)
+	r.must(err)
+	r.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func (r *rig) join(settings ...func(*backlog.Options)) *backlog.Store {
+	r.Helper()
+	s := r.open(settings...)
+	r.must(s.Join(r.Context()))
+	return s
+}
+
+func instance(name string) func(*backlog.Options) {
+	return func(o *backlog.Options) { o.Instance = name }
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) wantErr(err, want error) {
+	r.Helper()
+	if !errors.Is(err, want) {
+		r.Fatalf("error is %v, want %v", err, want)
+	}
+}
+
+func (r *rig) push(key string, messages ...string) {
+	r.Helper()
+	for _, m := range messages {
+		r.must(r.rdb.RPush(r.Context(), key, m).Err())
+	}
+}
+
+func (r *rig) list(key string) []string {
+	r.Helper()
+	l, err := r.rdb.LRange(r.Context(), key, 0, -1).Result()
+	r.must(err)
+	return l
+}
+
+// wantList fails unless the list at key holds exactly want.
+func (r *rig) wantList(key string, want ...string) {
+	r.Helper()
+	wantEqual(r, "list "+key, fmt.Sprint(r.list(key)), fmt.Sprint(want))
+}
+
+func (r *rig) take(s *backlog.Store, q msgbus.Queue) *msgbus.Claim {
+	r.Helper()
+	c, err := s.Take(r.Context(), q, 0)
+	r.must(err)
+	return c
+}
+
+// now reads Redis's clock.
+func (r *rig) now() time.Time {
+	r.Helper()
+	now, err := r.rdb.Time(r.Context()).Result()
+	r.must(err)
+	return now
+}
+
+// dump reads all of Redis, to show that a refused step changed nothing.
+func (r *rig) dump() string {
+	r.Helper()
+	keys, err := r.rdb.Keys(r.Context(), "*").Result()
+	r.must(err)
+	all := map[string]string{}
+	for _, k := range keys {
+		kind, err := r.rdb.Type(r.Context(), k).Result()
+		r.must(err)
+		switch kind {
+		case "list":
+			all[k] = fmt.Sprint(r.list(k))
+		case "hash":
+			all[k] = fmt.Sprint(r.rdb.HGetAll(r.Context(), k).Val())
+		case "zset":
+			all[k] = fmt.Sprint(r.rdb.ZRangeWithScores(r.Context(), k, 0, -1).Val())
+		case "string":
+			all[k] = fmt.Sprintf("%q", r.rdb.Get(r.Context(), k).Val())
+		case "stream":
+			all[k] = fmt.Sprint(r.rdb.XRange(r.Context(), k, "-", "+").Val())
+		}
+	}
+	return fmt.Sprint(all) // sorts the keys
+}
+
+// unchanged runs step and fails when Redis is not as before.
+func (r *rig) unchanged(what string, step func()) {
+	r.Helper()
+	before := r.dump()
+	step()
+	wantEqual(r, "Redis after "+what, r.dump(), before)
+}
+
+func wantEqual[T comparable](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("%s:\n got %v\nwant %v", what, got, want)
+	}
+}
+
+// request returns a request of an app to some twins.
+func request(destinations ...uint32) *msgbus.Message {
+	return &msgbus.Message{
+		Version: 1, Command: "calc.add", Expiration: 60, Data: "MQ==",
+		Destinations: destinations, ReturnQueue: "app.ret", Schema: "s",
+	}
+}
+
+// admit takes one message from the local queue and admits requests in its place.
+func (r *rig) admit(s *backlog.Store, requests ...*msgbus.Message) []string {
+	r.Helper()
+	r.push("msgbus.system.local", "{}")
+	c := r.take(s, msgbus.LocalQueue)
+	var admissions []msgbus.Admission
+	for _, m := range requests {
+		admissions = append(admissions, msgbus.Admission{Message: m, Start: m.Now})
+	}
+	uids, err := s.Admit(r.Context(), c, admissions)
+	r.must(err)
+	return uids
+}
+
+func (r *rig) entry(s *backlog.Store, uid string) *msgbus.Entry {
+	r.Helper()
+	e, err := s.Entry(r.Context(), uid)
+	r.must(err)
+	return e
+}
+
+func (r *rig) fetch(s *backlog.Store, twin uint32) *msgbus.Batch {
+	r.Helper()
+	b, err := s.Fetch(r.Context(), twin)
+	r.must(err)
+	return b
+}
+
+func ids(b *msgbus.Batch) string {
+	var out []string
+	for _, p := range b.Parcels {
+		out = append(out, p.ID)
+	}
+	return fmt.Sprint(out)
+}
+
+// sample is an epoch as a source relay would make it.
+const sample = "00112233445566778899aabbccddeeff"
+
+// arrival returns the n-th request of a source to this twin.
+func arrival(n uint64) msgbus.Acceptance {
+	return msgbus.Acceptance{
+		UID: msgbus.FormatUID(self, n), Number: n, Command: "calc.add",
+		Life: time.Minute, Body: []byte("request " + strconv.FormatUint(n, 10)),
+	}
+}
+
+// accept hands in requests of one source and returns their outcomes.
+func (r *rig) accept(s *backlog.Store, source uint32, epoch string, requests ...msgbus.Acceptance) string {
+	r.Helper()
+	out, err := s.Accept(r.Context(), source, epoch, requests)
+	r.must(err)
+	return fmt.Sprint(out)
+}
+
+func refusal() *msgbus.Refusal { return msgbus.Refuse(msgbus.Malformed, "no message") }
+
+// eventually polls until done, or fails after a while that no working system needs.
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("waited in vain: %s", what)
+		case <-tick.C:
+		}
+	}
+}

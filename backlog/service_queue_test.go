@@ -1,0 +1,138 @@
+package backlog_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+func to(command string, n uint64) msgbus.Acceptance {
+	a := arrival(n)
+	a.Command = command
+	return a
+}
+
+// serve takes all messages of a command, as its service would.
+func (r *rig) serve(command string) {
+	r.Helper()
+	r.must(r.rdb.Del(r.Context(), "msgbus."+command).Err())
+}
+
+func (r *rig) takeStock(s *backlog.Store) {
+	r.Helper()
+	r.must(s.TakeStock(r.Context()))
+}
+
+// wantEnd fails unless the key expires within a minute of what was wanted; a
+// negative one means never.
+func (r *rig) wantEnd(key string, want time.Duration) {
+	r.Helper()
+	ttl := r.rdb.PTTL(r.Context(), key).Val()
+	if want < 0 {
+		wantEqual(r, key+" has an end", ttl > 0, false)
+		wantEqual(r, key+" exists", r.rdb.Exists(r.Context(), key).Val(), 1)
+		return
+	}
+	if d := (ttl - want).Abs(); d > 30*time.Second {
+		r.Fatalf("%s ends in %v, want %v", key, ttl, want)
+	}
+}
+
+// One service that stands still lets a stranger fill Redis.
+func TestQueueOfAServiceIsBounded(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxQueue = 3 })
+		wantEqual(r, "strangers", r.accept(s, 1003, sample, arrival(1), arrival(2), arrival(3), arrival(4)), "[accepted accepted accepted queue_full]")
+		wantEqual(r, "the own twin", r.accept(s, self, sample, arrival(1)), "[accepted]")
+		r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
+		r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
+		wantEqual(r, "the refused one, when there is room", r.accept(s, 1003, sample, arrival(4)), "[accepted]")
+	})
+}
+
+// A stranger calls commands that do not exist, each of which makes a list.
+func TestListsThatNoServiceReadsAreBounded(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxUnread = 2 })
+		wantEqual(r, "outcomes", r.accept(s, 1003, sample, to("a", 1), to("b", 2), to("c", 3), to("a", 4)), "[accepted accepted queue_full accepted]")
+		wantEqual(r, "the own twin", r.accept(s, self, sample, to("d", 1)), "[accepted]")
+
+		r.serve("a")
+		r.takeStock(s)
+		wantEqual(r, "c, now that a is served", r.accept(s, 1003, sample, to("c", 3)), "[accepted]")
+		wantEqual(r, "a, which counts no more", r.accept(s, 1003, sample, to("a", 5)), "[accepted]")
+		wantEqual(r, "e", r.accept(s, 1003, sample, to("e", 6)), "[queue_full]")
+		r.takeStock(s)
+		wantEqual(r, "a after another stock", r.accept(s, 1003, sample, to("a", 7)), "[accepted]")
+	})
+}
+
+// A list that ended by itself passes for one that a service has read, and the
+// bound on such lists is none.
+func TestListThatExpiredWasNotServed(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxUnread, o.Lease = 1, time.Hour })
+		wantEqual(r, "a", r.accept(s, 1003, sample, to("a", 1)), "[accepted]")
+		r.advance(2 * time.Minute)
+		wantEqual(r, "the list", r.rdb.Exists(r.Context(), "msgbus.a").Val(), 0)
+		r.takeStock(s)
+		wantEqual(r, "b takes its place", r.accept(s, 1003, sample, to("b", 2)), "[accepted]")
+		wantEqual(r, "a is no exception", r.accept(s, 1003, sample, to("a", 3)), "[queue_full]")
+	})
+}
+
+// A list that nobody reads stays for ever, ends while a message in it still
+// waits, or that of a running service ends under it.
+func TestListLivesAsLongAsItsLatestMessage(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		long, short := to("a", 1), to("a", 2)
+		long.Life, short.Life = time.Hour, time.Minute
+		r.accept(s, 1003, sample, long, short)
+		r.wantEnd("msgbus.a", time.Hour)
+		longer := to("a", 3)
+		longer.Life = 2 * time.Hour
+		r.accept(s, 1003, sample, longer)
+		r.wantEnd("msgbus.a", 2*time.Hour)
+
+		r.serve("a")
+		r.takeStock(s)
+		r.accept(s, 1003, sample, to("a", 4))
+		r.wantEnd("msgbus.a", -1)
+	})
+}
+
+// A stranger's short-lived request puts an end to the list in which the own
+// apps' requests wait.
+func TestStrangersDoNotShortenTheLifeOfOwnMessages(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		own := to("a", 1)
+		own.Life = time.Hour
+		r.accept(s, self, sample, own)
+		r.wantEnd("msgbus.a", -1)
+		r.accept(s, 1003, sample, to("a", 1))
+		r.wantEnd("msgbus.a", -1)
+
+		r.accept(s, 1003, sample, to("b", 2))
+		r.wantEnd("msgbus.b", time.Minute)
+		own = to("b", 2)
+		own.Life = time.Hour
+		r.accept(s, self, sample, own)
+		r.wantEnd("msgbus.b", time.Hour)
+	})
+}
+
+// The two published kinds of services read their lists from different ends; a
+// message at the wrong end comes out in the wrong order.
+func TestPushIsAtTheEndThatTheServiceDoesNotReadFrom(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		a, b := arrival(1), arrival(2)
+		a.Left, b.Left = true, true
+		r.accept(s, 1003, sample, a, b, arrival(3))
+		r.wantList("msgbus.calc.add", "request 2", "request 1", "request 3")
+	})
+}
