@@ -22,7 +22,8 @@ const noEpoch = "-"
 // sends none): each is pushed to its service's queue, or answered by an error
 // reply, once. The outcomes are msgbus.Accepted, Repeated, TooOld, QueueIsFull
 // or QueueWrongType. Requests with a digest must be signed in the same minute.
-func (s *Store) Accept(ctx context.Context, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+// c is the claim that the requests came from, nil when they came by HTTP.
+func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
 	if !isEpoch(epoch) {
 		return nil, fmt.Errorf("accept requests of twin %d: the epoch is not up to %d lower-case hex digits", source, maxEpoch)
 	}
@@ -34,15 +35,24 @@ func (s *Store) Accept(ctx context.Context, source uint32, epoch string, request
 	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
 		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(minute), s.keys.seen(t),
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
+	session, claim := "", s.keys.claim("", msgbus.RemoteQueue, 0)
+	if c != nil {
+		session, claim = s.claimSession(c), s.claimKey(c)
+	}
+	keys = append(keys, s.keys.sessions(), claim)
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
-		flag(source == s.opts.Twin), int(signatureKeep.Seconds())}
+		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session}
 	for _, r := range requests {
 		kind := "deliver"
 		if r.Refused {
 			kind = "refuse"
 		}
 		keys = append(keys, s.keys.command(r.Command))
-		args = append(args, kind, r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Command, side(r.Left), r.Body)
+		position := ""
+		if c != nil {
+			position = strconv.Itoa(r.Position)
+		}
+		args = append(args, kind, r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Command, side(r.Left), r.Body, position)
 	}
 	result, err := s.run(ctx, s.scripts.accept, keys, args...).StringSlice()
 	if err != nil {

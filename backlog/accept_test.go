@@ -40,7 +40,7 @@ func TestRequestIsAcceptedOnceByTwoRelaysAtOnce(t *testing.T) {
 					for n := range uint64(batch) {
 						all = append(all, arrival(first+n))
 					}
-					out, err := s.Accept(r.Context(), 1003, sample, all)
+					out, err := s.Accept(r.Context(), nil, 1003, sample, all)
 					if err != nil {
 						r.Error(err)
 						return
@@ -125,7 +125,7 @@ func TestEpochMustBeOneThatARelayMakes(t *testing.T) {
 		s := r.join()
 		for _, epoch := range []string{"-", "a b", "A1", "zz", "a\nb", strings.Repeat("a", 65)} {
 			r.unchanged("epoch "+epoch, func() {
-				if out, err := s.Accept(r.Context(), 1003, epoch, []msgbus.Acceptance{arrival(1)}); err == nil {
+				if out, err := s.Accept(r.Context(), nil, 1003, epoch, []msgbus.Acceptance{arrival(1)}); err == nil {
 					r.Errorf("epoch %q: %v", epoch, out)
 				}
 			})
@@ -146,5 +146,34 @@ func TestMessageForAKeyOfAnotherTypeIsRefusedAlone(t *testing.T) {
 		wantEqual(r, "outcomes", r.accept(s, 1003, sample, arrival(1), bad, arrival(3)), "[accepted wrong_type accepted]")
 		r.must(r.rdb.Del(r.Context(), "msgbus.wrong").Err())
 		wantEqual(r, "after the repair", r.accept(s, 1003, sample, bad), "[accepted]")
+	})
+}
+
+// A relay that is killed, or loses Redis's answer, between two messages of the
+// remote queue must not hand the first one to its service again.
+func TestRequestsOfAClaimAreAcceptedOnceHoweverOftenItIsHandedOut(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		r.push("msgbus.system.remote", "a", "b")
+		c := r.take(s, msgbus.RemoteQueue)
+		second := arrival(2)
+		second.Position = 1
+		accept := func(c *msgbus.Claim) string {
+			t.Helper()
+			out, err := s.Accept(r.Context(), c, 1003, "", []msgbus.Acceptance{second})
+			r.must(err)
+			return string(out[0])
+		}
+		wantEqual(r, "first", accept(c), "accepted")
+		again := r.take(s, msgbus.RemoteQueue)
+		wantEqual(r, "what is left", fmt.Sprintf("%q", again.Messages), `["a" ""]`)
+		wantEqual(r, "again", accept(again), "repeat")
+		wantEqual(r, "in the service's queue", len(r.list("msgbus."+second.Command)), 1)
+
+		r.must(s.Leave(r.Context()))
+		r.unchanged("accepting after the end of the session", func() {
+			_, err := s.Accept(r.Context(), c, 1003, "", []msgbus.Acceptance{second})
+			r.wantErr(err, msgbus.ErrFenced)
+		})
 	})
 }

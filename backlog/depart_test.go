@@ -122,3 +122,15 @@ func TestRecordOfACommandWithControlCharacters(t *testing.T) {
 		wantEqual(r, "open records", r.rdb.Exists(r.Context(), "msgbus.system.open").Val(), 0)
 	})
 }
+
+// A service that answers twice must not replace the answer that waits for its
+// twin to come back, whose record Redis has lost.
+func TestSecondReplyWithoutARecordDoesNotReplaceTheFirst(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		lost := &msgbus.Open{UID: "1001.5", Source: 1003, Epoch: "ab"}
+		wantEqual(r, "first", r.departOpen(s, lost, "first"), "[sent]")
+		wantEqual(r, "second", r.departOpen(s, lost, "second"), "[late]")
+		wantEqual(r, "on the lane", r.fetch(s, 1003).Parcels[0].Body, "first")
+	})
+}

@@ -86,16 +86,22 @@ func TestFullRedisAcceptsNothingNew(t *testing.T) {
 	proxied, tail := r.proxied("d2", "calc.add")
 	cases := map[string]func() error{
 		"in a known epoch": func() error {
-			_, err := s.Accept(r.Context(), 1003, sample, []msgbus.Acceptance{arrival(2)})
+			_, err := s.Accept(r.Context(), nil, 1003, sample, []msgbus.Acceptance{arrival(2)})
 			return err
 		},
-		"in a new epoch": func() error { _, err := s.Accept(r.Context(), 1003, "aa", []msgbus.Acceptance{arrival(2)}); return err },
+		"in a new epoch": func() error {
+			_, err := s.Accept(r.Context(), nil, 1003, "aa", []msgbus.Acceptance{arrival(2)})
+			return err
+		},
 		"far ahead": func() error {
-			_, err := s.Accept(r.Context(), 1003, sample, []msgbus.Acceptance{arrival(200_000)})
+			_, err := s.Accept(r.Context(), nil, 1003, sample, []msgbus.Acceptance{arrival(200_000)})
 			return err
 		},
-		"signed":  func() error { _, err := s.Accept(r.Context(), 1003, "", []msgbus.Acceptance{signed}); return err },
-		"refused": func() error { _, err := s.Accept(r.Context(), 1003, sample, []msgbus.Acceptance{refused}); return err },
+		"signed": func() error { _, err := s.Accept(r.Context(), nil, 1003, "", []msgbus.Acceptance{signed}); return err },
+		"refused": func() error {
+			_, err := s.Accept(r.Context(), nil, 1003, sample, []msgbus.Acceptance{refused})
+			return err
+		},
 		"proxied": func() error { _, _, err := s.Proxy(r.Context(), 1003, "q", proxied, tail); return err },
 	}
 	r.full()

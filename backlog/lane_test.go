@@ -202,6 +202,19 @@ func TestTriesCountTheFailuresSinceAdmission(t *testing.T) {
 	})
 }
 
+// The peer has accepted a request and works on it; then it is not reachable for
+// others, and the app is told that its tries are used up.
+func TestAcceptedRequestHasNoMoreTries(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		uids := r.admit(s, request(1002), request(1002))
+		b := r.fetch(s, 1002)
+		r.settle(s, 1002, true, b.Parcels[0])
+		wantEqual(r, "ended", r.fail(s, 1002, unreachable()), "["+uids[1]+"]")
+		r.entry(s, uids[0])
+	})
+}
+
 // A peer that asks for a pause is called at once, or not for an hour.
 func TestBusyPeerIsLeftAloneForAsLongAsItAskedUpToTheCap(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {

@@ -25,7 +25,7 @@ func (s *Store) Results(ctx context.Context, queue string) (source uint32, messa
 	if err != nil {
 		return 0, nil, fmt.Errorf("read the mark of a result: unexpected twin %q", mark)
 	}
-	const most = 1000 // a service answers once; more is a service gone wrong
+	const most = 16 // a service answers once; more is a service gone wrong
 	messages, err = s.rdb.LRange(ctx, queue, 0, most-1).Result()
 	if err != nil {
 		return 0, nil, fmt.Errorf("read a result: %w", translate(err))

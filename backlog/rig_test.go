@@ -292,7 +292,7 @@ func arrival(n uint64) msgbus.Acceptance {
 // accept hands in requests of one source and returns their outcomes.
 func (r *rig) accept(s *backlog.Store, source uint32, epoch string, requests ...msgbus.Acceptance) string {
 	r.Helper()
-	out, err := s.Accept(r.Context(), source, epoch, requests)
+	out, err := s.Accept(r.Context(), nil, source, epoch, requests)
 	r.must(err)
 	return fmt.Sprint(out)
 }

@@ -115,6 +115,8 @@ func TestStrangersDoNotShortenTheLifeOfOwnMessages(t *testing.T) {
 		r.wantEnd("msgbus.a", -1)
 		r.accept(s, 1003, sample, to("a", 1))
 		r.wantEnd("msgbus.a", -1)
+		r.proxy(s, "q", "d", "a")
+		r.wantEnd("msgbus.a", -1)
 
 		r.accept(s, 1003, sample, to("b", 2))
 		r.wantEnd("msgbus.b", time.Minute)

@@ -100,7 +100,7 @@ func TestAcceptDoesWhatASimpleModelDoes(t *testing.T) {
 					batch = append(batch, arrival(last))
 					want = append(want, model.accept(epoch, last))
 				}
-				got, err := s.Accept(rt.Context(), source, epoch, batch)
+				got, err := s.Accept(rt.Context(), nil, source, epoch, batch)
 				if err != nil {
 					rt.Fatal(err)
 				}

@@ -166,18 +166,19 @@ func ValidData(s string) bool {
 	return err == nil
 }
 
-// CarriedData returns dat as relays carry it. Apps that wrap their base64 over
-// lines get it unwrapped, and what is no base64 at all (the specification's own
-// example is not) is carried as the base64 of itself, so that the service or app
-// at the far end finds what was written.
+// CarriedData returns dat as relays take it from each other. Base64 with line
+// breaks or without padding says what it said; what is none, such as the
+// shortened dat of the specification's example, travels as the text that it is.
 func CarriedData(dat string) string {
 	if ValidData(dat) {
 		return dat
 	}
-	if unwrapped := strings.Join(strings.Fields(dat), ""); ValidData(unwrapped) {
-		return unwrapped
+	bare := strings.TrimRight(strings.Join(strings.Fields(dat), ""), "=")
+	data, err := base64.RawStdEncoding.Strict().DecodeString(bare)
+	if err != nil {
+		data = []byte(dat)
 	}
-	return base64.StdEncoding.EncodeToString([]byte(dat))
+	return base64.StdEncoding.EncodeToString(data)
 }
 
 // ReservedCommand reports whether `<prefix>.<cmd>` would be a key of the relay

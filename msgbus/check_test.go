@@ -213,6 +213,7 @@ func TestDataThatIsNotBase64IsCarriedAsBase64OfItself(t *testing.T) {
 		"aGVs\nbG8=\n":      "aGVsbG8=",
 		"R0E3...2WUwzTzdO=": "UjBFMy4uLjJXVXd6VHpkTz0=",
 		"{\"a\": 1}":        "eyJhIjogMX0=",
+		"aGVsbG8":           "aGVsbG8=",
 		"aGVsbG9=":          "YUdWc2JHOT0=", // trailing bits: another text with the same bytes
 	} {
 		got := msgbus.CarriedData(dat)

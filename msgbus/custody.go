@@ -102,8 +102,9 @@ type Acceptance struct {
 	Left    bool // push to the left end, for services that BRPOP
 	// Refused makes Body an error reply that goes back to the source instead of
 	// a request that goes to the service.
-	Refused bool
-	Body    []byte
+	Refused  bool
+	Body     []byte
+	Position int // in the claim that the request came from, if it came from one
 }
 
 // An Open is a request that a service of this machine has been given and has

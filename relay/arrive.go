@@ -19,16 +19,23 @@ import (
 // or BelowWindow means that it was not taken.
 func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) error {
 	r.seen(ctx, m.Source)
-	return r.acceptRequest(ctx, m, digestOf(m.Signature))
+	return r.acceptRequest(ctx, nil, 0, m, digestOf(m.Signature))
 }
 
-func (r *Relay) acceptRequest(ctx context.Context, m *msgbus.Message, digest string) error {
+// acceptRequest takes a request that came by HTTP or a lane, or, with a claim,
+// from the remote queue.
+func (r *Relay) acceptRequest(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message, digest string) error {
 	_, number, ok := msgbus.ParseUID(m.UID)
 	if !ok && m.Epoch != "" {
 		return msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
 	}
-	a := msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command}
-	refusal := r.checkServable(m)
+	a := msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command, Position: position}
+	return r.accept(ctx, c, m, a, r.checkServable(m))
+}
+
+// accept gives a request to its service, or its source an error reply when
+// there is a refusal.
+func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, m *msgbus.Message, a msgbus.Acceptance, refusal *msgbus.Refusal) error {
 	for {
 		if refusal != nil {
 			a.Refused, a.Body, a.Life = true, r.errorToPeer(m, refusal.Text), msgbus.DefaultExpiration
@@ -37,7 +44,7 @@ func (r *Relay) acceptRequest(ctx context.Context, m *msgbus.Message, digest str
 			a.Left = msgbus.MatchCommand(r.opts.LeftCommands, m.Command)
 			a.Body = r.requestToService(m)
 		}
-		outcomes, err := r.backlog.Accept(ctx, m.Source, m.Epoch, []msgbus.Acceptance{a})
+		outcomes, err := r.backlog.Accept(ctx, c, m.Source, m.Epoch, []msgbus.Acceptance{a})
 		if err != nil {
 			return err
 		}
@@ -177,7 +184,7 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 // seen notes that a twin has just shown that it is there: a lane that rests
 // because it was not need not rest longer.
 func (r *Relay) seen(ctx context.Context, twin uint32) {
-	if !r.lanes.failing(twin) || !r.hasten.allow(twin, r.backlog.Now()) {
+	if !r.lanes.failing(twin) || !r.hasten.allow(twin) {
 		return
 	}
 	if rested, err := r.backlog.Hasten(ctx, twin); err == nil && rested {
@@ -203,54 +210,47 @@ func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
 			continue
 		}
 		m, err := msgbus.Decode([]byte(raw))
-		m.Note = nil
 		if err == nil {
-			err = r.checkRemote(m)
+			err = r.passOn(ctx, c, i, m)
+			m.ReturnQueue = "" // what has a source is answered there, or not at all
 		}
-		if err == nil {
-			err = r.passOn(ctx, m)
-		}
-		var refusal *msgbus.Refusal
-		if errors.As(err, &refusal) && refusal.Reason != msgbus.QueueFull {
-			m.ReturnQueue = onlyMalformed(refusal, m.ReturnQueue)
-			err = r.refuse(ctx, c, i, m, refusal)
+		if err != nil {
+			err = r.refuse(ctx, c, i, m, err)
 		}
 		if err != nil {
 			return err
 		}
-		c.Messages[i] = ""
 	}
 	return r.backlog.Drop(ctx, c)
 }
 
-// onlyMalformed lets what is no message be told to the queue that it names;
-// whatever has a source is answered there, or not at all.
-func onlyMalformed(why *msgbus.Refusal, queue string) string {
-	if why.Reason == msgbus.Malformed {
-		return queue
-	}
-	return ""
-}
-
-func (r *Relay) checkRemote(m *msgbus.Message) error {
+// passOn hands a request from the remote queue to its service. One that
+// the archived daemon took from `/zbus-cmd` keeps its queue.
+func (r *Relay) passOn(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message) error {
+	proxied := m.Proxied && uuid.Validate(m.ReturnQueue) == nil
 	switch {
 	case m.Source == 0:
 		return msgbus.Refuse(msgbus.WrongSource, "a message in the remote queue needs src")
-	case m.UID == "" && !m.Proxied:
+	case m.UID == "" && !proxied:
 		return msgbus.Refuse(msgbus.Malformed, "a message in the remote queue needs a uid")
 	case len(m.Command) > msgbus.MaxCommandLength:
 		return msgbus.Refuse(msgbus.BadCommand, "command is longer than %d bytes", msgbus.MaxCommandLength)
 	}
-	return nil
-}
-
-// passOn hands a request from the remote queue to its service. One that
-// the archived daemon took from `/zbus-cmd` keeps its queue.
-func (r *Relay) passOn(ctx context.Context, m *msgbus.Message) error {
+	m.Note, m.Epoch = nil, "" // nobody has verified that it is its source's
 	digest := digestOf(m.Signature)
-	if m.Proxied && uuid.Validate(m.ReturnQueue) == nil {
+	if proxied {
+		if digest == "" {
+			digest = digestOf(m.ReturnQueue)
+		}
 		_, err := r.acceptCommand(ctx, m, digest, m.ReturnQueue)
 		return err
 	}
-	return r.acceptRequest(ctx, m, digest)
+	err := r.acceptRequest(ctx, c, position, m, digest)
+	var refusal *msgbus.Refusal
+	if errors.As(err, &refusal) && refusal.Reason == msgbus.QueueFull {
+		// Nobody would push it again, and behind it others wait.
+		a := msgbus.Acceptance{UID: m.UID, Digest: digest, Now: m.Now, Command: m.Command, Position: position}
+		return r.accept(ctx, c, m, a, refusal)
+	}
+	return err
 }

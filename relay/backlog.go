@@ -69,7 +69,7 @@ type Lanes interface {
 
 // Arrivals are requests from other twins.
 type Arrivals interface {
-	Accept(ctx context.Context, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
+	Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
 	Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error)
 	Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error)
 }

@@ -12,98 +12,131 @@ import (
 // serveLane sends what waits for one twin, batch by batch, until nothing does,
 // the twin cannot be joined, or the relay stops.
 func (r *Relay) serveLane(ctx context.Context, twin uint32) {
-	for !r.lanes.stopping() && ctx.Err() == nil {
-		batch, err := r.backlog.Fetch(ctx, twin)
-		if err != nil {
-			r.log.Debug().Err(err).Uint32("twin", twin).Msg("cannot read a lane; it waits")
+	var outage onset
+	for !r.lanes.stopping() {
+		more, err := r.serveNext(ctx, twin)
+		switch {
+		case errors.Is(err, msgbus.ErrFenced):
 			return
-		}
-		if len(batch.Parcels) == 0 {
-			if batch.Wait >= 0 {
-				r.lanes.resting()
+		case err != nil && ctx.Err() == nil:
+			// The lane is ours for a while yet: others would find it later than we do.
+			outage.begin(cause(err), func() {
+				r.log.Warn().Err(err).Uint32("twin", twin).Msg("cannot serve a lane; trying again")
+			})
+			if !sleep(ctx, storageRest) {
+				return
 			}
-			return
-		}
-		if !r.serveBatch(ctx, twin, batch) {
+		case err != nil || !more:
 			return
 		}
 	}
 }
 
-// serveBatch sends one batch and writes what became of each message. It
-// reports whether the lane may go on.
-func (r *Relay) serveBatch(ctx context.Context, twin uint32, batch *msgbus.Batch) bool {
-	outgoing := make([]msgbus.Outgoing, 0, len(batch.Parcels))
-	entries := make([]*msgbus.Entry, 0, len(batch.Parcels))
-	parcels := batch.Parcels[:0]
-	var spoilt []msgbus.Parcel
-	for _, p := range batch.Parcels {
-		out, entry, err := r.open(p)
-		if err != nil {
-			r.log.Error().Err(err).Str("msg_id", p.ID).Uint32("twin", twin).Msg("cannot read what waits on a lane")
-			spoilt = append(spoilt, p)
-			continue
+// serveNext sends the next batch of a lane and writes what became of each
+// message. It reports whether the lane may go on. An error is the storage's:
+// what it leaves unwritten is sent again, under the same uid.
+func (r *Relay) serveNext(ctx context.Context, twin uint32) (more bool, err error) {
+	batch, err := r.backlog.Fetch(ctx, twin)
+	if err != nil {
+		return false, err
+	}
+	if len(batch.Parcels) == 0 {
+		if batch.Wait >= 0 {
+			r.lanes.resting()
 		}
-		parcels = append(parcels, p)
-		outgoing = append(outgoing, out)
-		entries = append(entries, entry)
+		return false, nil
 	}
+	l := r.open(twin, batch)
+	errs := r.send(ctx, twin, l.outgoing)
 
-	var errs []error
-	if twin == r.opts.Twin {
-		errs = r.sendToSelf(ctx, outgoing)
-	} else if len(outgoing) > 0 {
-		errs = r.peers.Send(ctx, twin, outgoing)
-	}
-	if ctx.Err() != nil {
-		return false // cut off by the stop: nothing is known, nothing is counted
-	}
-
-	// What is written now must be written even if the stop comes in between.
+	// What is known now must be written even if the stop comes in between.
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
-	settled := spoilt
-	var failure *msgbus.Failure
-	answered := false
-	for i, p := range parcels {
-		var refusal *msgbus.Refusal
-		switch err := errs[i]; {
-		case err == nil:
-			answered = true
-			settled = append(settled, p)
-			r.log.Debug().Str("msg_id", p.ID).Uint32("twin", twin).Str("kind", string(p.Kind)).Msg("sent")
-		case errors.As(err, &refusal):
-			if err := r.refusedByPeer(own, twin, p, entries[i], refusal); err != nil {
-				r.log.Warn().Err(err).Str("msg_id", p.ID).Msg("cannot end a refused message; trying again")
-				continue
-			}
-			answered = answered || refusal.Reason == msgbus.RefusedByPeer
-			settled = append(settled, p)
-		case !errors.As(err, &failure):
-			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: err.Error(), Rest: time.Second}
-		}
-	}
-	if len(settled) > 0 {
-		if err := r.backlog.Settle(own, twin, answered, settled); err != nil {
-			r.log.Warn().Err(err).Uint32("twin", twin).Msg("cannot note what was sent; it is sent again, under the same uid")
-			return false
-		}
-	}
-	if failure != nil {
-		r.laneFailed(own, twin, failure)
+	failure, answered, err := r.settle(own, twin, l, errs)
+	switch {
+	case err != nil:
+		return false, err
+	case ctx.Err() != nil:
+		return false, nil // cut off by the stop: a failure would count against nobody's peer
+	case failure != nil:
 		r.lanes.resting()
-		return false
-	}
-	if answered {
+		return false, r.laneFailed(own, twin, failure)
+	case answered:
 		r.lanes.succeeded(twin, func(d time.Duration) {
 			r.log.Info().Uint32("twin", twin).Dur("took", d).Msg("twin can be joined again")
 		})
 	}
-	return true
+	return true, nil
 }
 
-// open reads a parcel: what is to be sent and, of a request, its entry.
-func (r *Relay) open(p msgbus.Parcel) (msgbus.Outgoing, *msgbus.Entry, error) {
+// A load is a batch opened: position by position a parcel, what is sent, and of
+// a request its entry.
+type load struct {
+	parcels  []msgbus.Parcel
+	outgoing []msgbus.Outgoing
+	entries  []*msgbus.Entry
+	spoilt   []msgbus.Parcel // what cannot be read
+}
+
+func (r *Relay) open(twin uint32, batch *msgbus.Batch) *load {
+	l := &load{}
+	for _, p := range batch.Parcels {
+		out, entry, err := r.openParcel(p)
+		if err != nil {
+			r.log.Error().Err(err).Str("msg_id", p.ID).Uint32("twin", twin).Msg("cannot read what waits on a lane")
+			l.spoilt = append(l.spoilt, p)
+			continue
+		}
+		l.parcels = append(l.parcels, p)
+		l.outgoing = append(l.outgoing, out)
+		l.entries = append(l.entries, entry)
+	}
+	return l
+}
+
+func (r *Relay) send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error {
+	switch {
+	case len(messages) == 0:
+		return nil
+	case twin == r.opts.Twin:
+		return r.sendToSelf(ctx, messages)
+	default:
+		return r.peers.Send(ctx, twin, messages)
+	}
+}
+
+// settle takes off the lane what has its outcome. It returns the failure of the
+// attempt, if any, and whether the peer answered at all.
+func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) (failure *msgbus.Failure, answered bool, err error) {
+	settled := l.spoilt
+	for i, p := range l.parcels {
+		var refusal *msgbus.Refusal
+		switch sent := errs[i]; {
+		case sent == nil:
+			answered = true
+			settled = append(settled, p)
+			r.log.Debug().Str("msg_id", l.outgoing[i].Message.UID).Uint32("twin", twin).Str("kind", string(p.Kind)).Msg("sent")
+		case errors.As(sent, &refusal):
+			answered = answered || refusal.Reason == msgbus.RefusedByPeer
+			if failed := r.refusedByPeer(ctx, twin, l.outgoing[i], l.entries[i], refusal); failed != nil {
+				err = failed
+				continue
+			}
+			settled = append(settled, p)
+		case !errors.As(sent, &failure):
+			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: sent.Error(), Rest: time.Second}
+		}
+	}
+	if len(settled) > 0 {
+		if failed := r.backlog.Settle(ctx, twin, answered, settled); failed != nil {
+			err = failed
+		}
+	}
+	return failure, answered, err
+}
+
+// openParcel returns what is to be sent and, of a request, its entry.
+func (r *Relay) openParcel(p msgbus.Parcel) (msgbus.Outgoing, *msgbus.Entry, error) {
 	if p.Kind == msgbus.RequestParcel {
 		entry, err := r.backlog.ParseEntry(p.Body)
 		if err != nil {
@@ -128,7 +161,7 @@ func (r *Relay) sendToSelf(ctx context.Context, messages []msgbus.Outgoing) []er
 			errs[i] = r.acceptReply(ctx, o.Message)
 			continue
 		}
-		errs[i] = r.acceptRequest(ctx, o.Message, "")
+		errs[i] = r.acceptRequest(ctx, nil, 0, o.Message, "")
 		var refusal *msgbus.Refusal
 		if errors.As(errs[i], &refusal) && refusal.Reason == msgbus.QueueFull {
 			errs[i] = &msgbus.Failure{Reason: refusal.Reason, Detail: refusal.Text, Rest: time.Second}
@@ -139,8 +172,8 @@ func (r *Relay) sendToSelf(ctx context.Context, messages []msgbus.Outgoing) []er
 
 // refusedByPeer ends a message that will never be taken: a request with an
 // error to its app. A reply has nobody left to be told.
-func (r *Relay) refusedByPeer(ctx context.Context, twin uint32, p msgbus.Parcel, e *msgbus.Entry, why *msgbus.Refusal) error {
-	r.log.Warn().Str("msg_id", p.ID).Str("kind", string(p.Kind)).Uint32("twin", twin).Str("reason", string(why.Reason)).Str("detail", why.Text).Msg("a message cannot be delivered")
+func (r *Relay) refusedByPeer(ctx context.Context, twin uint32, o msgbus.Outgoing, e *msgbus.Entry, why *msgbus.Refusal) error {
+	r.log.Warn().Str("msg_id", o.Message.UID).Str("kind", string(o.Kind)).Uint32("twin", twin).Str("reason", string(why.Reason)).Str("detail", why.Text).Msg("a message cannot be delivered")
 	if e == nil {
 		return nil
 	}
@@ -166,20 +199,19 @@ func (r *Relay) endWithError(ctx context.Context, entries []*msgbus.Entry, reaso
 }
 
 // laneFailed lets a lane rest and ends the requests whose tries are used up.
-func (r *Relay) laneFailed(ctx context.Context, twin uint32, f *msgbus.Failure) {
+func (r *Relay) laneFailed(ctx context.Context, twin uint32, f *msgbus.Failure) error {
 	r.lanes.failed(twin, f, func() {
 		r.log.Warn().Uint32("twin", twin).Str("reason", string(f.Reason)).Str("detail", f.Detail).Msg("twin cannot be joined; its messages wait")
 	})
 	ended, err := r.backlog.Fail(ctx, twin, *f)
-	for err == nil && len(ended) > 0 {
-		err = r.endWithError(ctx, ended, msgbus.RetriesExhausted, func(*msgbus.Entry) string {
+	for len(ended) > 0 { // also those that stand beside one that cannot be read
+		failed := r.endWithError(ctx, ended, msgbus.RetriesExhausted, func(*msgbus.Entry) string {
 			return "all retries done: " + f.Error()
 		})
-		if err == nil {
-			ended, err = r.backlog.Exhausted(ctx, twin)
+		if failed != nil {
+			return failed
 		}
+		ended, err = r.backlog.Exhausted(ctx, twin)
 	}
-	if err != nil {
-		r.log.Warn().Err(err).Uint32("twin", twin).Msg("cannot note a lane's failure")
-	}
+	return err
 }

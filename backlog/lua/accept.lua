@@ -10,16 +10,22 @@
 -- KEYS 1 open, 2 open deadlines, 3 unread commands, 4 served commands, 5 lanes,
 --      6 lane replies of the source, 7 replies, 8 replies' deadlines,
 --      9 signatures, 10 seen, 11 to 14 the windows of four epochs,
---      then the service's queue for each message
+--      15 sessions, 16 claim, then the service's queue for each message
 -- ARGV 1 source twin, 2 epoch or '', 3 window W, 4 seconds that an unused epoch
 --      is kept, 5 most unread commands, 6 most messages in a queue,
 --      7 '1' for messages of the own twin, which no such bound holds back,
---      8 seconds that signatures are kept, then for each message: kind
---      ('deliver' or 'refuse'), its number or '', digest of its signature or
---      '', uid, life in ms, cmd, 'R' or 'L' end of the queue, body (what the
---      service gets, or the error reply)
+--      8 seconds that signatures are kept, 9 session or '' when no claim is at
+--      stake, then for each message: kind ('deliver' or 'refuse'), its number
+--      or '', digest of its signature or '', uid, life in ms, cmd, 'R' or 'L'
+--      end of the queue, body (what the service gets, or the error reply),
+--      position in the claim from 0 or ''
 -- Returns an outcome a message: 'accepted', 'repeat', 'below_window',
--- 'queue_full' or 'wrong_type'.
+-- 'queue_full' or 'wrong_type'; the error FENCED. Accepted and repeated messages
+-- are marked as dealt with in the claim.
+
+if ARGV[9] ~= '' and fenced(KEYS[15], ARGV[9]) then
+  return redis.error_reply('FENCED the session has ended')
+end
 
 local source, epoch, window = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
@@ -122,14 +128,17 @@ if epoch ~= '' then
   load_window()
 end
 local result = {}
-local queue = 14
-for a = 9, #ARGV, 8 do
+local queue = 16
+for a = 10, #ARGV, 9 do
   queue = queue + 1
   local kind, n, digest, uid = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
   local deadline = now + ARGV[a + 4]
-  local cmd, side, body = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
+  local cmd, side, body, position = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
   local outcome
-  if digest ~= '' and redis.call('HEXISTS', KEYS[9], digest) == 1 then
+  if position ~= '' and redis.call('LINDEX', KEYS[16], position) == '' then
+    outcome = 'repeat' -- the claim is handed out again after a failure
+  end
+  if not outcome and digest ~= '' and redis.call('HEXISTS', KEYS[9], digest) == 1 then
     outcome = 'repeat'
   end
   if not outcome and epoch ~= '' then
@@ -164,6 +173,9 @@ for a = 9, #ARGV, 8 do
     if epoch ~= '' then
       note_seen(n)
     end
+  end
+  if position ~= '' and (outcome == 'accepted' or outcome == 'repeat') then
+    redis.call('LSET', KEYS[16], position, '')
   end
   result[#result + 1] = outcome
 end

@@ -39,6 +39,9 @@ for a = 4, #ARGV, 6 do
       end
     end
   end
+  if record == '' and redis.call('HEXISTS', KEYS[5], id) == 1 then
+    open = false -- the one that came first is on its way
+  end
   redis.call('LSET', KEYS[2], ARGV[a], '')
   if open then
     redis.call('HSET', KEYS[5], id, ARGV[a + 5])
