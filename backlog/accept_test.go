@@ -166,7 +166,7 @@ func TestRequestsOfAClaimAreAcceptedOnceHoweverOftenItIsHandedOut(t *testing.T) 
 		}
 		wantEqual(r, "first", accept(c), "accepted")
 		again := r.take(s, msgbus.RemoteQueue)
-		wantEqual(r, "what is left", fmt.Sprintf("%q", again.Messages), `["a" ""]`)
+		wantEqual(r, "what is left", fmt.Sprintf("%q", again.Messages), `["a" "\x00dealt with"]`)
 		wantEqual(r, "again", accept(again), "repeat")
 		wantEqual(r, "in the service's queue", len(r.list("msgbus."+second.Command)), 1)
 

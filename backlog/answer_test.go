@@ -98,6 +98,6 @@ func TestAnswerFromAClaimMarksItsMessage(t *testing.T) {
 		out, err := s.Answer(r.Context(), c, []msgbus.Answer{fromClaim(b, 2), fromClaim(a, 0), fromClaim(a, 1)})
 		r.must(err)
 		wantEqual(r, "outcomes", fmt.Sprint(out), "[answered answered late]")
-		wantEqual(r, "claim", fmt.Sprintf("%q", r.take(s, msgbus.ReplyQueue).Messages), `["" "" ""]`)
+		wantEqual(r, "claim", fmt.Sprintf("%q", r.take(s, msgbus.ReplyQueue).Messages), `["\x00dealt with" "\x00dealt with" "\x00dealt with"]`)
 	})
 }

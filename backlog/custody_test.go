@@ -105,7 +105,7 @@ func (c *custodian) leave(rt *rapid.T) {
 func (c *custodian) admissions() []msgbus.Admission {
 	var out []msgbus.Admission
 	for _, m := range c.claim.Messages {
-		if m != "" {
+		if m != msgbus.DealtWith {
 			req := request(1002)
 			req.Data, req.ReturnQueue = m, "msgbus.ret"
 			out = append(out, msgbus.Admission{Message: req})
@@ -130,7 +130,7 @@ func (c *custodian) refuse(rt *rapid.T) {
 	i := rapid.IntRange(0, len(c.claim.Messages)-1).Draw(rt, "position")
 	queue := rapid.SampledFrom([]string{"", "msgbus.ret"}).Draw(rt, "return queue")
 	noErr(rt, c.s.Refuse(rt.Context(), c.claim, i, refusal(), queue, []byte(c.claim.Messages[i]), false))
-	c.claim.Messages[i] = ""
+	c.claim.Messages[i] = msgbus.DealtWith
 }
 
 func (c *custodian) answer(rt *rapid.T) {

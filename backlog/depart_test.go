@@ -87,7 +87,7 @@ func TestRepliesOfAClaimDepartInOrderAndAreDealtWith(t *testing.T) {
 		_, err := s.Depart(r.Context(), c, departures[:15])
 		r.must(err)
 		again := r.take(s, msgbus.ReplyQueue)
-		wantEqual(r, "claim", fmt.Sprintf("%q", again.Messages[14:16]), `["" "1001.16"]`)
+		wantEqual(r, "claim", fmt.Sprintf("%q", again.Messages[14:16]), `["\x00dealt with" "1001.16"]`)
 		_, err = s.Depart(r.Context(), again, departures[15:])
 		r.must(err)
 		wantEqual(r, "lane", ids(r.fetch(s, 1003)), fmt.Sprint(want))

@@ -58,7 +58,7 @@ func TestMessagesThatWereDealtWithComeBackEmpty(t *testing.T) {
 		r.push(localQueue, "one", "bad", "three")
 		c := r.take(s, msgbus.LocalQueue)
 		r.must(s.Refuse(r.Context(), c, 1, refusal(), "app.ret", []byte("error"), false))
-		wantEqual(r, "claim", fmt.Sprintf("%q", r.take(s, msgbus.LocalQueue).Messages), `["one" "" "three"]`)
+		wantEqual(r, "claim", fmt.Sprintf("%q", r.take(s, msgbus.LocalQueue).Messages), `["one" "\x00dealt with" "three"]`)
 		r.must(s.Refuse(r.Context(), c, 1, refusal(), "app.ret", []byte("error"), false))
 		r.wantList("app.ret", "error")
 	})

@@ -26,8 +26,12 @@ const (
 type Claim struct {
 	Queue    Queue
 	Slot     int
-	Messages []string // as they were pushed; "" for one that was dealt with
+	Messages []string // as they were pushed; DealtWith for one that is
 }
+
+// DealtWith stands in a claim in the place of a message that was dealt with. No
+// app pushes it; an empty entry is a message that is none.
+const DealtWith = "\x00dealt with"
 
 // An Admission is a request that can enter the backlog.
 type Admission struct {

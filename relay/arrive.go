@@ -206,7 +206,7 @@ func digestOf(signature string) string {
 // HTTP: an app pushed them, or the archived daemon left them.
 func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
 	for i, raw := range c.Messages {
-		if raw == "" {
+		if raw == msgbus.DealtWith {
 			continue
 		}
 		m, err := msgbus.Decode([]byte(raw))

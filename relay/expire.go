@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -27,7 +26,7 @@ func (r *Relay) expire(ctx context.Context) error {
 		case err == nil:
 			outage.end(func(time.Duration) {})
 		case ctx.Err() == nil:
-			outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("cannot end expired requests; trying again") })
+			outage.begin(cause(err), func() { r.log.Warn().Err(err).Msg("cannot end expired requests; trying again") })
 		}
 	}
 	return nil
@@ -58,14 +57,14 @@ func (r *Relay) expireDue(ctx context.Context) error {
 		causes := make(map[uint32]string)
 		err = r.endWithError(ctx, due, msgbus.Expired, func(e *msgbus.Entry) string {
 			twin := e.Message.Destinations[0]
-			cause, known := causes[twin]
+			why, known := causes[twin]
 			if !known {
 				if f, err := r.backlog.LaneFailure(ctx, twin); err == nil && f.Reason != "" {
-					cause = ": " + f.Error()
+					why = ": " + f.Error()
 				}
-				causes[twin] = cause
+				causes[twin] = why
 			}
-			return expiredText(e) + cause
+			return r.expiredText(e) + why
 		})
 		if err != nil {
 			return err
@@ -90,5 +89,3 @@ func (r *Relay) housekeep(ctx context.Context) error {
 	}
 	return nil
 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }

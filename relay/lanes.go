@@ -53,9 +53,15 @@ func (l *lanes) open() {
 	l.stopped = false
 }
 
-// wake has a lane served, if a place is free: otherwise the lane is due in
-// Redis and the scheduler comes back to it.
-func (l *lanes) wake(twin uint32) (started bool) {
+// wake has a lane served: now, or when the scheduler finds a free place for it.
+func (l *lanes) wake(twin uint32) {
+	if !l.start(twin) {
+		signal(l.changed)
+	}
+}
+
+// start serves a lane if a place is free, and tells whether it is being served.
+func (l *lanes) start(twin uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped {
@@ -168,7 +174,7 @@ func (r *Relay) scheduleLanes(ctx context.Context) error {
 	var outage onset
 	for {
 		wait := longest
-		due, next, err := r.backlog.DueLanes(ctx, r.opts.Workers)
+		due, next, err := r.backlog.DueLanes(ctx, r.opts.Workers+1) // one more, to see that some must wait
 		switch {
 		case err == nil:
 			outage.end(func(time.Duration) {})
@@ -176,11 +182,11 @@ func (r *Relay) scheduleLanes(ctx context.Context) error {
 				wait = min(wait, max(next, time.Millisecond))
 			}
 		case ctx.Err() == nil:
-			outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("cannot read the lanes; they wait") })
+			outage.begin(cause(err), func() { r.log.Warn().Err(err).Msg("cannot read the lanes; they wait") })
 		}
 		var freed <-chan struct{} // looked at only while a lane waits for a place
 		for _, twin := range due {
-			if !r.lanes.wake(twin) {
+			if !r.lanes.start(twin) {
 				freed = r.lanes.freed
 				break
 			}

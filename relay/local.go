@@ -11,7 +11,7 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 	var admissions []msgbus.Admission
 	destinations := make(map[uint32]struct{})
 	for i, raw := range c.Messages {
-		if raw == "" {
+		if raw == msgbus.DealtWith {
 			continue
 		}
 		m, err := msgbus.Decode([]byte(raw))
@@ -25,6 +25,7 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 			continue
 		}
 		m.Proxied, m.Error, m.Signature, m.Epoch, m.Note = false, "", "", "", nil
+		m.Data = carriedData(m.Data)
 		admissions = append(admissions, msgbus.Admission{Message: m, Start: m.Now})
 		for _, d := range m.Destinations {
 			destinations[d] = struct{}{}
@@ -55,7 +56,7 @@ func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: return queue %q belongs to the relay", m.ReturnQueue)
 	case size > r.opts.MaxMessage:
 		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: %d bytes, at most %d are carried", size, r.opts.MaxMessage)
-	case size*len(m.Destinations) > r.opts.MaxFanOut:
+	case int64(size)*int64(len(m.Destinations)) > int64(r.opts.MaxFanOut):
 		return msgbus.Refuse(msgbus.TooManyDestinations, "received invalid message: %d bytes for %d destinations, at most %d bytes in all", size, len(m.Destinations), r.opts.MaxFanOut)
 	}
 	return nil

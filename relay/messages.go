@@ -1,7 +1,10 @@
 package relay
 
 import (
+	"encoding/base64"
+	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -45,6 +48,9 @@ func (r *Relay) replyToApp(reply *msgbus.Message, e *msgbus.Entry) []byte {
 // return queue that names nothing of ours, and the life that is left.
 func (r *Relay) requestToPeer(e *msgbus.Entry) *msgbus.Message {
 	now := r.backlog.Now()
+	if now.Before(e.Admitted) {
+		now = e.Admitted // Redis's clock as it is carried here lags a little; nobody asked for more life
+	}
 	m := e.Message.Clone()
 	m.ReturnQueue = msgbus.WireReplyQueue
 	m.Proxied, m.Error, m.Signature = false, "", ""
@@ -75,12 +81,7 @@ func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Me
 	m.Source, m.Destinations = r.opts.Twin, []uint32{open.Source}
 	m.ReturnQueue, m.Proxied, m.Signature = msgbus.WireReplyQueue, false, ""
 	m.Now = r.backlog.Now().Unix()
-	if !msgbus.ValidData(m.Data) {
-		m.Data = ""
-		if m.Error == "" {
-			m.Error = "the service's answer is not base64"
-		}
-	}
+	m.Data = carriedData(m.Data)
 	if m.Schema == "" && reply.Dialect == msgbus.Ref {
 		m.Schema = "application/json"
 	}
@@ -105,13 +106,26 @@ func (r *Relay) serviceDialect(cmd string) msgbus.Dialect {
 	return msgbus.Classic
 }
 
-// expiredText is what published daemons say, with the life in seconds.
-func expiredText(e *msgbus.Entry) string {
-	life := e.Deadline.Sub(e.Admitted).Round(time.Second)
-	if m := e.Message; m.Expiration > 0 && !m.HasAbsoluteExpiration() {
-		life = time.Duration(m.Expiration) * time.Second
-	} else if m.Expiration == 0 {
-		life = msgbus.DefaultExpiration
+// carriedData is dat as relays take it from each other. Base64 with line breaks
+// or without padding says what it said; what is none, such as the shortened dat
+// of the specification's example, travels as the text that it is.
+func carriedData(dat string) string {
+	if msgbus.ValidData(dat) {
+		return dat
 	}
-	return "request timeout (expiration reached, " + itoa(int64(life/time.Second)) + ")"
+	data, err := base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(strings.Join(strings.Fields(dat), ""), "="))
+	if err != nil {
+		data = []byte(dat)
+	}
+	return base64.StdEncoding.EncodeToString(data)
+}
+
+// expiredText is what published daemons say, with the life in seconds: the one
+// that was asked for, as far as it was granted.
+func (r *Relay) expiredText(e *msgbus.Entry) string {
+	life := e.Deadline.Sub(e.Admitted).Round(time.Second)
+	if !e.Message.HasAbsoluteExpiration() {
+		life = min(e.Message.Lifetime(0), r.opts.MaxLife)
+	}
+	return fmt.Sprintf("request timeout (expiration reached, %d)", int64(life.Seconds()))
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -31,6 +32,18 @@ func (o *onset) end(tell func(lasted time.Duration)) {
 	*o = onset{}
 }
 
+// cause is the innermost text of an error: the same each time that a failure
+// repeats, where what stands around it names ports of connections.
+func cause(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
 // A throttle lets something happen at most once a second for each twin.
 type throttle struct {
 	mu   sync.Mutex
@@ -41,9 +54,10 @@ type throttle struct {
 // forgotten, which costs each twin one turn too early.
 const throttleMost = 10_000
 
-func (t *throttle) allow(twin uint32, now time.Time) bool {
+func (t *throttle) allow(twin uint32) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now := time.Now()
 	if last, ok := t.last[twin]; ok && now.Sub(last) < time.Second {
 		return false
 	}

@@ -76,10 +76,8 @@ type Relay struct {
 	lanes   *lanes
 	hasten  throttle
 
-	ready       chan struct{} // closed at the first session
-	readyOnce   sync.Once
-	drained     chan struct{} // closed when the replies that waited at the start are through
-	drainedOnce sync.Once
+	ready     chan struct{} // closed at the first session
+	readyOnce sync.Once
 }
 
 // New returns a Relay that does nothing until Run.
@@ -91,7 +89,6 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		peers:   peers,
 		log:     opts.Log,
 		ready:   make(chan struct{}),
-		drained: make(chan struct{}),
 	}
 	r.lanes = newLanes(opts.Workers, r.serveLane)
 	return r
@@ -138,7 +135,7 @@ func (r *Relay) join(ctx context.Context) error {
 		if errors.Is(err, msgbus.ErrSuperseded) {
 			return fmt.Errorf("%w; only one relay may use a name: stop it, or give this one another with --instance", err)
 		}
-		outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("cannot begin a session; trying again") })
+		outage.begin(cause(err), func() { r.log.Warn().Err(err).Msg("cannot begin a session; trying again") })
 		if !sleep(ctx, time.Second) {
 			return ctx.Err()
 		}
@@ -171,9 +168,9 @@ func (r *Relay) serve(ctx context.Context) error {
 		{msgbus.LocalQueue, r.handleLocal},
 	}
 	for _, t := range takers {
-		turn := make(chan struct{}, 1)
+		toTake, toHandle := make(turn, 1), make(turn, 1)
 		for slot := range r.opts.Slots {
-			group.Go(func() error { return r.takeTurns(work, t.queue, slot, turn, t.handle) })
+			group.Go(func() error { return r.takeTurns(work, t.queue, slot, toTake, toHandle, t.handle) })
 		}
 	}
 	group.Go(func() error { return r.scheduleLanes(work) })
@@ -206,7 +203,7 @@ func (r *Relay) keepSession(ctx context.Context) error {
 		case errors.Is(err, msgbus.ErrFenced):
 			return err
 		case err != nil && ctx.Err() == nil:
-			outage.begin(err.Error(), func() { r.log.Warn().Err(err).Msg("Redis does not serve; messages wait") })
+			outage.begin(cause(err), func() { r.log.Warn().Err(err).Msg("Redis does not serve; messages wait") })
 		case err == nil:
 			outage.end(func(d time.Duration) { r.log.Info().Dur("took", d).Msg("Redis serves again") })
 		}

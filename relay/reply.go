@@ -13,7 +13,7 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 	replies := make([]*msgbus.Message, len(c.Messages))
 	var uids []string
 	for i, raw := range c.Messages {
-		if raw == "" {
+		if raw == msgbus.DealtWith {
 			continue
 		}
 		m, err := decodeReply(raw)
@@ -88,29 +88,34 @@ func untaken(opens []msgbus.Open, taken map[string]bool) []msgbus.Open {
 }
 
 // match finds the request that a reply answers. Of several twins that used the
-// same uid it is the one that the reply is addressed to; a reply addressed to
-// this twin (an old service's error) can only be told when there is one. No
-// request and no refusal mean one of this relay's own.
+// same uid it is the one that the reply is addressed to. An old service
+// addresses its errors to itself: an error for this twin can only be told when
+// there is one request. No request and no refusal mean one of this relay's own.
 func (r *Relay) match(m *msgbus.Message, opens []msgbus.Open) (*msgbus.Open, *msgbus.Refusal) {
 	var to uint32
 	if len(m.Destinations) > 0 {
 		to = m.Destinations[0]
 	}
-	var fits []msgbus.Open
+	toSelf := to == r.opts.Twin
+	var fits, named []msgbus.Open
 	for _, o := range opens {
-		if o.Source == to && (m.Epoch == "" || o.Epoch == m.Epoch) {
-			fits = append(fits, o)
+		if m.Epoch != "" && o.Epoch != m.Epoch {
+			continue
+		}
+		fits = append(fits, o)
+		if o.Source == to {
+			named = append(named, o)
 		}
 	}
-	if len(fits) == 0 && (to == r.opts.Twin || to == 0) {
-		fits = opens
+	if anybody := to == 0 || toSelf && (m.Error != "" || len(named) == 0); !anybody {
+		fits = named
 	}
 	switch {
 	case len(fits) == 1:
 		return &fits[0], nil
 	case len(fits) > 1:
 		return nil, msgbus.Refuse(msgbus.Ambiguous, "%d open requests have uid %s", len(fits), m.UID)
-	case to == 0 || to == r.opts.Twin || !isRequestUID(m.UID, r.opts.Twin):
+	case to == 0 || toSelf || !isRequestUID(m.UID, r.opts.Twin):
 		return nil, nil
 	default:
 		// Redis lost the record; the reply itself says where it belongs.
@@ -131,7 +136,7 @@ func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m 
 	entry, err := r.backlog.Entry(ctx, m.UID)
 	if errors.Is(err, msgbus.ErrNotFound) {
 		r.late(m)
-		c.Messages[position] = ""
+		c.Messages[position] = msgbus.DealtWith
 		return nil
 	}
 	if err != nil {

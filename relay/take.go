@@ -13,21 +13,32 @@ import (
 // relay that is told to stop finishes what it has taken.
 const handleLimit = 30 * time.Second
 
+// storageRest is how long a step of the storage that failed is left alone.
+const storageRest = 250 * time.Millisecond
+
+// A turn is held by one slot of a queue at a time.
+type turn chan struct{}
+
 // takeTurns takes claims from a queue, one slot at a time, and handles them
-// while the next slot takes: a batch grows by itself while others are handled,
-// and a lone message waits for nothing.
-func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, turn chan struct{}, handle func(context.Context, *msgbus.Claim) error) error {
+// while the next slot takes: a batch grows by itself while the one before it is
+// handled, and a lone message waits for nothing. The turn to handle is had
+// before the turn to take is passed on, so no claim overtakes another.
+func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, toTake, toHandle turn, handle func(context.Context, *msgbus.Claim) error) error {
 	var outage onset
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case turn <- struct{}{}:
+		case toTake <- struct{}{}:
 		}
 		claim, err := r.backlog.Take(ctx, q, slot)
-		<-turn
-		if err == nil && len(claim.Messages) > 0 {
+		if err != nil || len(claim.Messages) == 0 {
+			<-toTake
+		} else {
+			toHandle <- struct{}{}
+			<-toTake
 			err = r.handleClaim(ctx, claim, handle)
+			<-toHandle
 		}
 		switch {
 		case err == nil:
@@ -39,10 +50,10 @@ func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, turn ch
 		case errors.Is(err, msgbus.ErrFenced):
 			return err
 		default:
-			outage.begin(err.Error(), func() {
+			outage.begin(cause(err), func() {
 				r.log.Warn().Str("queue", string(q)).Err(err).Msg("cannot take messages; they wait")
 			})
-			if !sleep(ctx, 250*time.Millisecond) {
+			if !sleep(ctx, storageRest) {
 				return nil
 			}
 		}

@@ -135,7 +135,7 @@ for a = 10, #ARGV, 9 do
   local deadline = now + ARGV[a + 4]
   local cmd, side, body, position = ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
   local outcome
-  if position ~= '' and redis.call('LINDEX', KEYS[16], position) == '' then
+  if position ~= '' and redis.call('LINDEX', KEYS[16], position) == DEALT_WITH then
     outcome = 'repeat' -- the claim is handed out again after a failure
   end
   if not outcome and digest ~= '' and redis.call('HEXISTS', KEYS[9], digest) == 1 then
@@ -175,7 +175,7 @@ for a = 10, #ARGV, 9 do
     end
   end
   if position ~= '' and (outcome == 'accepted' or outcome == 'repeat') then
-    redis.call('LSET', KEYS[16], position, '')
+    redis.call('LSET', KEYS[16], position, DEALT_WITH)
   end
   result[#result + 1] = outcome
 end

@@ -35,7 +35,7 @@ if ARGV[6] == '0' then
   redis.call('DEL', KEYS[2])
 else
   for _ = 1, tonumber(ARGV[6]) do
-    while redis.call('LPOP', KEYS[2]) == '' do -- was dealt with
+    while redis.call('LPOP', KEYS[2]) == DEALT_WITH do
     end
   end
 end

@@ -46,7 +46,7 @@ for a = 4, #ARGV, 6 do
   end
   if position ~= '' then
     make_room(KEYS[6])
-    redis.call('LSET', KEYS[6], position, '')
+    redis.call('LSET', KEYS[6], position, DEALT_WITH)
   end
   result[#result + 1] = outcome
   key = key + 3

@@ -42,7 +42,7 @@ for a = 4, #ARGV, 6 do
   if record == '' and redis.call('HEXISTS', KEYS[5], id) == 1 then
     open = false -- the one that came first is on its way
   end
-  redis.call('LSET', KEYS[2], ARGV[a], '')
+  redis.call('LSET', KEYS[2], ARGV[a], DEALT_WITH)
   if open then
     redis.call('HSET', KEYS[5], id, ARGV[a + 5])
     redis.call('ZADD', KEYS[6], deadline, id)

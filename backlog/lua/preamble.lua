@@ -19,6 +19,10 @@ local function fenced(sessions, session)
   return not lease or tonumber(lease) <= 0
 end
 
+-- DEALT_WITH stands in a claim in the place of a message that was dealt with. No
+-- app pushes it: an empty entry, which some do, is a message that is none.
+local DEALT_WITH = '\0dealt with'
+
 -- is_list tells whether messages can be pushed to key.
 local function is_list(key)
   local kind = redis.call('TYPE', key)['ok']

@@ -17,7 +17,7 @@ for i = 2, #KEYS, 2 do
     -- RPOP frees memory before LPUSH takes it, so this works when Redis is full.
     local message = redis.call('RPOP', KEYS[i])
     while message do
-      if message ~= '' then
+      if message ~= DEALT_WITH then
         redis.call('LPUSH', KEYS[i + 1], message)
         given = given + 1
       end

@@ -12,12 +12,12 @@ if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local message = redis.call('LINDEX', KEYS[2], ARGV[2])
-if not message or message == '' then
+if not message or message == DEALT_WITH then
   return 'buried'
 end
 local told = KEYS[4] and is_list(KEYS[4])
 make_room(KEYS[2])
-redis.call('LSET', KEYS[2], ARGV[2], '')
+redis.call('LSET', KEYS[2], ARGV[2], DEALT_WITH)
 if told then
   redis.call('RPUSH', KEYS[4], ARGV[7])
   redis.call('EXPIRE', KEYS[4], ARGV[8])

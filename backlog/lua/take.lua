@@ -7,7 +7,7 @@
 -- KEYS 1 sessions, 2 queue, 3 claim, 4 backlog
 -- ARGV 1 session, 2 most messages, 3 most bytes, 4 bound of the backlog, or 0
 --      for a queue that the backlog does not hold back
--- Returns the claim's messages, '' for those already dealt with; the error
+-- Returns the claim's messages, DEALT_WITH for those that are; the error
 -- FENCED, or FULL when the backlog is at its bound and the claim is empty.
 
 if fenced(KEYS[1], ARGV[1]) then

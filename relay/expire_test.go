@@ -1,0 +1,89 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// An app that waits must be told at its deadline, in the words that it knows,
+// and why if that is known.
+func TestRequestWithoutAReplyEndsAtItsDeadline(t *testing.T) {
+	t.Parallel()
+	w := newWire()
+	w.to(1002, dead(1002))
+	w.to(1003, accepting)
+	a := run(t, w, 1001)
+	a.request(with(ask("x", "app.2", 1002), map[string]any{"exp": 1, "try": 50}))
+	a.request(with(ask("x", "app.3", 1003), map[string]any{"exp": 1}))
+	expect(t, "of a dead twin", a.pop("app.2"), map[string]any{
+		"err": "request timeout (expiration reached, 1): twin 1002 cannot be reached: connection refused", "src": 1002, "dst": []int{1001}, "uid": "1002.1",
+	})
+	expect(t, "of a silent one", a.pop("app.3"), map[string]any{"err": "request timeout (expiration reached, 1)", "src": 1003})
+	if left := a.waiting(); len(left) != 0 {
+		t.Errorf("%v is still in the backlog", left)
+	}
+	for _, line := range a.log.await(t, "request ended", 2) {
+		expect(t, "the log", line, map[string]any{"reason": "expired", "outcome": "failed"})
+	}
+}
+
+// A relay that comes back after a while finds replies of requests whose deadline
+// has passed meanwhile. They are answered, not told that nobody did.
+func TestRepliesThatWaitAtTheStartComeBeforeExpiry(t *testing.T) {
+	t.Parallel()
+	a := run(t, newWire(), 1001)
+	const n = 600 // several claims
+	var replies []any
+	for i := range n {
+		a.request(with(ask("x", "app.1", 1001), map[string]any{"exp": 3}))
+		replies = append(replies, fmt.Sprintf(`{"ver":1,"uid":"1001.%d","src":1001,"dst":[1001],"cmd":"x","dat":"Mw==","now":1}`, i+1))
+	}
+	eventually(t, "the service has them", func() bool { return a.length("msgbus.x") == n })
+	a.kill()
+	eventually(t, "their deadlines have passed", func() bool {
+		due := a.rdb.ZRangeArgsWithScores(t.Context(), redis.ZRangeArgs{Key: "msgbus.system.deadlines", Start: -1, Stop: -1}).Val()
+		return len(due) == 1 && a.rdb.Time(t.Context()).Val().UnixMilli() > int64(due[0].Score)
+	})
+	if err := a.rdb.RPush(t.Context(), "msgbus.system.reply", replies...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	a.start()
+	for range n {
+		if m := a.pop("app.1"); m["err"] != "" || m["dat"] != "Mw==" {
+			t.Fatalf("the app of %v is told %q though the reply was there", m["uid"], m["err"])
+		}
+	}
+}
+
+// At the deadline a reply and the expiry meet. The app gets one of them.
+func TestReplyAndExpiryNeverBothReachTheApp(t *testing.T) {
+	t.Parallel()
+	w := newWire()
+	w.to(1002, accepting)
+	a := run(t, w, 1001)
+	const n = 300
+	for range n {
+		a.request(with(ask("x", "app.1", 1002), map[string]any{"exp": 1}))
+	}
+	eventually(t, "all are admitted", func() bool { return len(a.waiting()) == n })
+	eventually(t, "the first has ended", func() bool { return len(a.waiting()) < n })
+	for i := range n {
+		err := a.relay.AcceptReply(context.Background(), &msgbus.Message{Version: 1, UID: fmt.Sprintf("1002.%d", i+1), Source: 1002, Destinations: []uint32{1001}, Now: time.Now().Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(map[any]int)
+	for range n {
+		ended[a.pop("app.1")["uid"]]++
+	}
+	if len(ended) != n || a.length("app.1") != 0 {
+		t.Errorf("%d requests have ended with %d messages, want one each for %d", len(ended), n+a.length("app.1"), n)
+	}
+}
