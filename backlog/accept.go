@@ -35,9 +35,9 @@ func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoc
 	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
 		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(minute), s.keys.seen(t),
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
-	session, claim := "", s.keys.claim("", msgbus.RemoteQueue, 0)
+	session, claim := "", s.keys.claim("", msgbus.RemoteQueue)
 	if c != nil {
-		session, claim = s.claimSession(c), s.claimKey(c)
+		session, claim = c.Session, s.claimKey(c)
 	}
 	keys = append(keys, s.keys.sessions(), claim)
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
@@ -145,7 +145,7 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 // the records that they answer. The outcomes are msgbus.Sent or TooLate.
 func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes()}
-	args := []any{s.claimSession(c), msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
+	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
 	for _, d := range departures {
 		epoch := d.Open.Epoch
 		if epoch == "" {

@@ -55,7 +55,7 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 	}
 
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.epoch(), s.keys.backlog(), s.keys.deadlines(), s.keys.lanes(), s.keys.stats()}
-	args := []any{s.claimSession(c), randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(twins)}
+	args := []any{c.Session, randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(twins)}
 	for _, twin := range twins {
 		t := id(twin)
 		keys = append(keys, s.keys.counter(t), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t))

@@ -53,11 +53,7 @@ func (s *Store) adoptEntry(ctx context.Context, uid, raw string) (int, error) {
 	}
 	if err != nil || !ok || m.ReturnQueue == "" {
 		// Nobody can be answered: as much as the archived daemon would do with it.
-		pipe := s.rdb.TxPipeline()
-		pipe.XAdd(ctx, deadLetter(s.keys.dead(), s.opts.MaxDead, "backlog", msgbus.Malformed, "not an entry that can be answered", raw))
-		pipe.HDel(ctx, s.keys.backlog(), uid)
-		_, err := pipe.Exec(ctx)
-		return 0, translate(err)
+		return 0, s.discard(ctx, uid, raw, "not an entry that can be answered")
 	}
 	m.Dialect = msgbus.Classic
 	kind, life := "for", int64(m.Lifetime(0).Seconds())

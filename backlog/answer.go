@@ -15,9 +15,9 @@ import (
 // not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
 // KeptOutcome or QueueWrongType.
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
-	session, claim := "", s.keys.claim("", msgbus.ReplyQueue, 0)
+	session, claim := "", s.keys.claim("", msgbus.ReplyQueue)
 	if c != nil {
-		session, claim = s.claimSession(c), s.claimKey(c)
+		session, claim = c.Session, s.claimKey(c)
 	}
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
 	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}

@@ -66,7 +66,7 @@ func (c *custodian) take(rt *rapid.T) {
 	if c.rdb.LLen(rt.Context(), "msgbus.system.local").Val() == 0 && (c.claim == nil || len(c.claim.Messages) == 0) {
 		rt.Skip("nothing to take")
 	}
-	claim, err := c.s.Take(rt.Context(), msgbus.LocalQueue, 0)
+	claim, err := c.s.Take(rt.Context(), msgbus.LocalQueue)
 	noErr(rt, err)
 	c.claim = claim
 }

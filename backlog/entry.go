@@ -73,19 +73,34 @@ func (s *Store) Entry(ctx context.Context, uid string) (*msgbus.Entry, error) {
 }
 
 // entries reads what due, fail and exhausted return. One that cannot be read
-// is skipped and named in the error: the others must still end.
-func entries(pairs []string) ([]*msgbus.Entry, error) {
+// goes to the dead letters, or it would come up for ever: nobody can be answered.
+func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, error) {
 	var out []*msgbus.Entry
-	var failed error
 	for i := 0; i+1 < len(pairs); i += 2 {
 		e, err := ParseEntry(pairs[i+1])
 		if err != nil {
-			failed = fmt.Errorf("backlog entry %s: %w", pairs[i], err)
+			if err := s.discard(ctx, pairs[i], pairs[i+1], err.Error()); err != nil {
+				return out, err
+			}
 			continue
 		}
 		out = append(out, e)
 	}
-	return out, failed
+	return out, nil
+}
+
+// discard moves what is no entry from the backlog to the dead letters.
+func (s *Store) discard(ctx context.Context, uid, raw, why string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := s.rdb.TxPipeline()
+	pipe.HDel(ctx, s.keys.backlog(), uid)
+	pipe.ZRem(ctx, s.keys.deadlines(), uid)
+	pipe.XAdd(ctx, deadLetter(s.keys.dead(), s.opts.MaxDead, "backlog", msgbus.Malformed, why, raw))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("discard backlog entry %s: %w", uid, translate(err))
+	}
+	return nil
 }
 
 // ParseEntry is [ParseEntry], for those who know the storage as an interface.

@@ -18,7 +18,7 @@ func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find expired requests: %w", err)
 	}
-	return entries(pairs)
+	return s.entries(ctx, pairs)
 }
 
 // ForgetExpired drops replies that could not be delivered before their

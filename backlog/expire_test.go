@@ -42,18 +42,19 @@ func TestRequestsAreDueAtTheirDeadline(t *testing.T) {
 	})
 }
 
-// An entry that nobody can read keeps all others from expiring.
-func TestUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
+// An entry that nobody can read keeps others from expiring, or comes up again
+// every second for ever.
+func TestUnreadableEntryGoesToTheDeadLetters(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
 		uids := r.admit(s, request(1002), request(1002), request(1002))
 		r.must(r.rdb.HSet(r.Context(), "msgbus.system.backlog", uids[1], "garbage").Err())
 		r.advance(2 * time.Minute)
-		entries, err := s.Due(r.Context())
-		if err == nil {
-			r.Error("nobody is told of the unreadable one")
-		}
-		wantEqual(r, "due", uidsOf(entries), fmt.Sprint([]string{uids[0], uids[2]}))
+		wantEqual(r, "due", r.due(s), fmt.Sprint([]string{uids[0], uids[2]}))
+		dead := r.rdb.XRange(r.Context(), "msgbus.system.dead", "-", "+").Val()
+		wantEqual(r, "dead letters", len(dead), 1)
+		wantEqual(r, "message", dead[0].Values["message"].(string), "garbage")
+		wantEqual(r, "deadlines left", r.rdb.ZCard(r.Context(), "msgbus.system.deadlines").Val(), 2)
 	})
 }
 

@@ -22,8 +22,8 @@ func (k keys) archivedRetry() string       { return k.system("retry") }   // has
 // Sessions and claims.
 func (k keys) sessions() string  { return k.system("sessions") }  // sorted set: session → end of its lease in ms, negative once fenced
 func (k keys) instances() string { return k.system("instances") } // hash: instance → its latest session
-func (k keys) claim(session string, q msgbus.Queue, slot int) string {
-	return k.system("claim." + session + "." + string(q) + "." + strconv.Itoa(slot))
+func (k keys) claim(session string, q msgbus.Queue) string {
+	return k.system("claim." + session + "." + string(q)) // list
 }
 
 // Requests of this twin.

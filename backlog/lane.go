@@ -23,9 +23,10 @@ const (
 	restJitter  = 0.2
 )
 
-// laneHold is how long a lane in service is not offered to other relays. Its
-// owner fetches more often; after a crash the owner's lease decides.
-const laneHold = 10 * time.Second
+// laneHold is how long a lane in service is not offered to other relays, which
+// then find that its owner lives. After a crash the lane waits no longer than
+// that, once the owner's session has ended.
+const laneHold = time.Second
 
 // exhaustedMost is how many requests end in one step of a failing lane.
 const exhaustedMost = 256
@@ -93,7 +94,7 @@ func (s *Store) Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msg
 	if err != nil {
 		return nil, fmt.Errorf("note the failure of lane %d: %w", twin, err)
 	}
-	return entries(pairs)
+	return s.entries(ctx, pairs)
 }
 
 // Exhausted returns requests of a lane whose tries are used up and that have
@@ -104,7 +105,7 @@ func (s *Store) Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, er
 	if err != nil {
 		return nil, fmt.Errorf("find exhausted requests of lane %d: %w", twin, err)
 	}
-	return entries(pairs)
+	return s.entries(ctx, pairs)
 }
 
 // LaneFailure returns why a lane last failed, if it has not succeeded since.

@@ -14,14 +14,10 @@ const fullPoll = 250 * time.Millisecond
 
 // Take waits for messages in a queue and claims them, oldest first. It returns
 // a claim without messages when none came for a while. A claim that was not
-// dropped is handed out again, with what is left of it. One caller at a time
-// may use a slot.
-func (s *Store) Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error) {
-	claim := &msgbus.Claim{Queue: q, Slot: slot}
-	session := s.currentSession()
-	s.mu.Lock()
-	s.takenBy[seat{q, slot}] = session
-	s.mu.Unlock()
+// dropped is handed out again, with what is left of it: a session has one claim
+// on a queue, so messages keep their order whatever happens to it.
+func (s *Store) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error) {
+	claim := &msgbus.Claim{Queue: q, Session: s.currentSession()}
 	if err := s.fill(ctx, claim); err != nil || len(claim.Messages) > 0 {
 		return claim, err
 	}
@@ -45,7 +41,7 @@ func (s *Store) Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Cla
 	err = s.fill(ctx, claim)
 	if errors.Is(err, msgbus.ErrFenced) {
 		// The message went to a claim that may have been recovered for the last time.
-		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), session)
+		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), claim.Session)
 		err = errors.Join(err, giveBack)
 	}
 	return claim, err
@@ -59,7 +55,7 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 	}
 	messages, err := s.run(ctx, s.scripts.take,
 		[]string{s.keys.sessions(), s.keys.queue(c.Queue), s.claimKey(c), s.keys.backlog()},
-		s.claimSession(c), s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
+		c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
 	if err != nil {
 		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
 	}
@@ -76,7 +72,7 @@ func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 	if reply != nil && returnQueue != "" {
 		keys = append(keys, returnQueue)
 	}
-	err := s.run(ctx, s.scripts.refuse, keys, s.claimSession(c), position, s.opts.MaxDead, string(c.Queue),
+	err := s.run(ctx, s.scripts.refuse, keys, c.Session, position, s.opts.MaxDead, string(c.Queue),
 		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Err()
 	if err != nil {
 		return fmt.Errorf("refuse a message: %w", err)
@@ -86,25 +82,17 @@ func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 
 // Drop ends a claim of which every message has been dealt with.
 func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
-	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, s.claimSession(c)).Err()
+	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, c.Session).Err()
 	if err != nil {
 		return fmt.Errorf("drop a claim: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) claimKey(c *msgbus.Claim) string {
-	return s.keys.claim(s.claimSession(c), c.Queue, c.Slot)
-}
-
-// claimSession returns the session under which a claim was taken. It is not
-// always the current one: a relay that was fenced and has joined again may
-// still be at work on a claim that others have by now.
-func (s *Store) claimSession(c *msgbus.Claim) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.takenBy[seat{c.Queue, c.Slot}]
-}
+// claimKey names a claim by the session under which it was taken. That is not
+// always the current one: a relay that was fenced and has joined again may still
+// be at work on a claim that others have by now.
+func (s *Store) claimKey(c *msgbus.Claim) string { return s.keys.claim(c.Session, c.Queue) }
 
 // flag is how scripts are told of a truth.
 func flag(on bool) string {

@@ -181,7 +181,7 @@ func (r *rig) wantList(key string, want ...string) {
 
 func (r *rig) take(s *backlog.Store, q msgbus.Queue) *msgbus.Claim {
 	r.Helper()
-	c, err := s.Take(r.Context(), q, 0)
+	c, err := s.Take(r.Context(), q)
 	r.must(err)
 	return c
 }

@@ -100,9 +100,7 @@ func (s *Store) Recover(ctx context.Context) (int, error) {
 func (s *Store) recoverSession(ctx context.Context, session string) (int, error) {
 	keys := []string{s.keys.sessions()}
 	for _, q := range queues {
-		for slot := range Slots {
-			keys = append(keys, s.keys.claim(session, q, slot), s.keys.queue(q))
-		}
+		keys = append(keys, s.keys.claim(session, q), s.keys.queue(q))
 	}
 	given, err := s.run(ctx, s.scripts.recover, keys, session, 2*s.opts.Block.Milliseconds()).Int()
 	if err != nil {

@@ -46,7 +46,7 @@ func TestJoinGivesTheClaimsOfItsOwnPastBackAtOnce(t *testing.T) {
 		c := r.take(dead, msgbus.LocalQueue)
 		r.must(dead.Refuse(r.Context(), c, 1, refusal(), "app.ret", []byte("error"), false))
 		r.take(dead, msgbus.ReplyQueue)
-		_, err := dead.Take(r.Context(), msgbus.RemoteQueue, backlog.Slots-1)
+		_, err := dead.Take(r.Context(), msgbus.RemoteQueue)
 		r.must(err)
 		r.push(localQueue, "4")
 
@@ -97,7 +97,7 @@ func TestFencedSessionChangesNothing(t *testing.T) {
 
 		ctx := r.Context()
 		for name, step := range map[string]func() error{
-			"Take":   func() error { _, err := old.Take(ctx, msgbus.LocalQueue, 0); return err },
+			"Take":   func() error { _, err := old.Take(ctx, msgbus.LocalQueue); return err },
 			"Admit":  func() error { _, err := old.Admit(ctx, c, []msgbus.Admission{{Message: request(1002)}}); return err },
 			"Refuse": func() error { return old.Refuse(ctx, c, 0, refusal(), "app.ret", []byte("e"), true) },
 			"Drop":   func() error { return old.Drop(ctx, c) },
@@ -147,7 +147,7 @@ func TestNothingIsTakenBeforeJoin(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.open()
 		r.push(localQueue, "one")
-		_, err := s.Take(r.Context(), msgbus.LocalQueue, 0)
+		_, err := s.Take(r.Context(), msgbus.LocalQueue)
 		r.wantErr(err, msgbus.ErrFenced)
 		r.wantList(localQueue, "one")
 	})
@@ -196,7 +196,7 @@ func TestJoinWhoseAnswerWasLostCanBeRepeated(t *testing.T) {
 func TestMessageServedToADeadRelayIsFound(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		r.join(instance("dead"))
-		claim := "msgbus.system.claim." + r.onlySession() + ".local.0"
+		claim := "msgbus.system.claim." + r.onlySession() + ".local"
 		b := r.join(instance("b"))
 		serve := func(message string) {
 			r.push(localQueue, message)
@@ -230,8 +230,8 @@ func TestRelayThatWasFencedWhileItWaitedBringsItsMessageBack(t *testing.T) {
 		name := r.onlySession()
 		ended := make(chan error, 1)
 		go func() {
-			_, err := old.Take(r.Context(), msgbus.LocalQueue, 0)
-			for ; err == nil; _, err = old.Take(r.Context(), msgbus.LocalQueue, 0) {
+			_, err := old.Take(r.Context(), msgbus.LocalQueue)
+			for ; err == nil; _, err = old.Take(r.Context(), msgbus.LocalQueue) {
 			}
 			ended <- err
 		}()
@@ -249,7 +249,7 @@ func TestRelayThatWasFencedWhileItWaitedBringsItsMessageBack(t *testing.T) {
 func TestMessageServedAfterFlushAllIsFoundByJoin(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()
-		claim := "msgbus.system.claim." + r.onlySession() + ".local.0"
+		claim := "msgbus.system.claim." + r.onlySession() + ".local"
 		r.must(r.rdb.FlushAll(r.Context()).Err())
 		r.push(localQueue, "one")
 		r.must(r.rdb.LMove(r.Context(), localQueue, claim, "LEFT", "RIGHT").Err())
@@ -268,7 +268,7 @@ func TestLeaveGivesClaimsBackAtOnce(t *testing.T) {
 		r.take(a, msgbus.LocalQueue)
 		r.must(a.Leave(r.Context()))
 		wantEqual(r, "claim of the other", fmt.Sprint(r.take(b, msgbus.LocalQueue).Messages), "[1 2]")
-		_, err := a.Take(r.Context(), msgbus.LocalQueue, 0)
+		_, err := a.Take(r.Context(), msgbus.LocalQueue)
 		r.wantErr(err, msgbus.ErrFenced)
 		r.must(a.Join(r.Context()))
 	})
@@ -318,18 +318,18 @@ func TestNowIsTheClockOfRedis(t *testing.T) {
 	})
 }
 
-// With several takers on one queue each message goes to exactly one.
-func TestTakersOfOneQueueShareIt(t *testing.T) {
+// With several relays on one queue each message goes to exactly one.
+func TestRelaysOfOneQueueShareIt(t *testing.T) {
 	onBoth(t, func(r *rig) {
-		s := r.join(func(o *backlog.Options) { o.MaxTake = 7 })
-		const total = 500
+		const total, takers = 500, 4
 		r.push(localQueue, numbered(total)...)
-		got := make(chan []string, backlog.Slots)
-		for slot := range backlog.Slots {
+		got := make(chan []string, takers)
+		for i := range takers {
+			s := r.join(instance(fmt.Sprint(i)), func(o *backlog.Options) { o.MaxTake = 7 })
 			go func() {
 				var mine []string
 				for {
-					c, err := s.Take(context.WithoutCancel(r.Context()), msgbus.LocalQueue, slot)
+					c, err := s.Take(context.WithoutCancel(r.Context()), msgbus.LocalQueue)
 					if err != nil || len(c.Messages) == 0 {
 						break
 					}
@@ -342,7 +342,7 @@ func TestTakersOfOneQueueShareIt(t *testing.T) {
 			}()
 		}
 		var all []string
-		for range backlog.Slots {
+		for range takers {
 			all = append(all, <-got...)
 		}
 		slices.Sort(all)

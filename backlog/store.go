@@ -62,10 +62,6 @@ func (o *Options) setDefaults() {
 	def(&o.MaxBatchBytes, 4<<20)
 }
 
-// Slots is how many claims a session may hold on one queue at once. Recovery
-// looks for this many, so a release must never lower it.
-const Slots = 4
-
 // A Store keeps one twin's messages in Redis. Its methods may be called from
 // many goroutines.
 type Store struct {
@@ -87,15 +83,8 @@ type Store struct {
 	// joining.
 	next string
 
-	mu      sync.Mutex
-	epoch   string          // the latest one that Redis told us, guarded by mu
-	takenBy map[seat]string // the session under which each claim was last taken, guarded by mu
-}
-
-// A seat is where a claim stands in its session.
-type seat struct {
-	queue msgbus.Queue
-	slot  int
+	mu    sync.Mutex
+	epoch string // the latest one that Redis told us, guarded by mu
 }
 
 // Open prepares a Store; it does not wait for Redis. Join must succeed before
@@ -107,14 +96,13 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("load the scripts: %w", err)
 	}
 	blocking := tune(opts.Redis)
-	blocking.PoolSize = 3 * Slots
+	blocking.PoolSize = len(queues)
 	return &Store{
 		opts:     opts,
 		keys:     keys(opts.Prefix),
 		scripts:  s,
 		rdb:      redis.NewClient(tune(opts.Redis)),
 		blocking: redis.NewClient(blocking),
-		takenBy:  make(map[seat]string),
 	}, nil
 }
 

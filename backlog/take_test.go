@@ -92,7 +92,7 @@ func TestFullBacklogHoldsBackTheLocalQueueOnly(t *testing.T) {
 		r.push(replyQueue, "reply")
 		r.push("msgbus.system.remote", "remote")
 
-		_, err := s.Take(r.Context(), msgbus.LocalQueue, 0)
+		_, err := s.Take(r.Context(), msgbus.LocalQueue)
 		r.wantErr(err, msgbus.ErrBacklogFull)
 		wantEqual(r, "replies", fmt.Sprint(r.take(s, msgbus.ReplyQueue).Messages), "[reply]")
 		wantEqual(r, "remote", fmt.Sprint(r.take(s, msgbus.RemoteQueue).Messages), "[remote]")
@@ -111,9 +111,9 @@ func TestTakeWaitsForTheFirstMessage(t *testing.T) {
 		s := r.join()
 		taken := make(chan string, 1)
 		go func() {
-			c, err := s.Take(r.Context(), msgbus.LocalQueue, 0)
+			c, err := s.Take(r.Context(), msgbus.LocalQueue)
 			for err == nil && len(c.Messages) == 0 {
-				c, err = s.Take(r.Context(), msgbus.LocalQueue, 0)
+				c, err = s.Take(r.Context(), msgbus.LocalQueue)
 			}
 			taken <- fmt.Sprint(c.Messages, err)
 		}()
@@ -121,7 +121,7 @@ func TestTakeWaitsForTheFirstMessage(t *testing.T) {
 		r.push(localQueue, "late")
 		wantEqual(r, "claim", <-taken, "[late] <nil>")
 
-		c, err := s.Take(r.Context(), msgbus.ReplyQueue, 0)
+		c, err := s.Take(r.Context(), msgbus.ReplyQueue)
 		r.must(err)
 		wantEqual(r, "messages when none came", len(c.Messages), 0)
 	})
@@ -145,7 +145,7 @@ func TestInterruptEndsTake(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			for {
-				if _, err := s.Take(r.Context(), msgbus.LocalQueue, 0); err != nil {
+				if _, err := s.Take(r.Context(), msgbus.LocalQueue); err != nil {
 					ended <- err
 					return
 				}

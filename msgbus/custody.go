@@ -25,7 +25,7 @@ const (
 // admitted, answered or sent on, and the claim was dropped.
 type Claim struct {
 	Queue    Queue
-	Slot     int
+	Session  string   // under which it was taken
 	Messages []string // as they were pushed; DealtWith for one that is
 }
 

@@ -48,7 +48,7 @@ type Sessions interface {
 // Claims are batches of a queue.
 type Claims interface {
 	// Take waits a while for messages; a claim without any is no error.
-	Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error)
+	Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error)
 	Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error)
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
 	Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error)

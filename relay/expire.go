@@ -52,7 +52,7 @@ func (r *Relay) expireDue(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
-			r.log.Error().Err(err).Msg("an entry cannot be read")
+			r.log.Error().Err(err).Msg("cannot discard an entry that cannot be read; trying again")
 		}
 		causes := make(map[uint32]string)
 		err = r.endWithError(ctx, due, msgbus.Expired, func(e *msgbus.Entry) string {

@@ -74,8 +74,8 @@ func step0(do func() error) error {
 	return err
 }
 
-func (l *lossy) Take(ctx context.Context, q msgbus.Queue, slot int) (*msgbus.Claim, error) {
-	return step(func() (*msgbus.Claim, error) { return l.Store.Take(ctx, q, slot) })
+func (l *lossy) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error) {
+	return step(func() (*msgbus.Claim, error) { return l.Store.Take(ctx, q) })
 }
 
 func (l *lossy) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {

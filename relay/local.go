@@ -16,7 +16,9 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 		}
 		m, err := msgbus.Decode([]byte(raw))
 		if err == nil {
-			err = r.checkLocal(m, len(raw))
+			size := len(raw) - len(m.Data)
+			m.Data = msgbus.CarriedData(m.Data)
+			err = r.checkLocal(m, size+len(m.Data)+wireOverhead)
 		}
 		if err != nil {
 			if err := r.refuse(ctx, c, i, m, err); err != nil {
@@ -25,7 +27,6 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 			continue
 		}
 		m.Proxied, m.Error, m.Signature, m.Epoch, m.Note = false, "", "", "", nil
-		m.Data = carriedData(m.Data)
 		admissions = append(admissions, msgbus.Admission{Message: m, Start: m.Now})
 		for _, d := range m.Destinations {
 			destinations[d] = struct{}{}
@@ -45,7 +46,12 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 	return nil
 }
 
-// checkLocal tells whether a local request can be admitted.
+// wireOverhead is more than what uid, sig, epoch and ret add to a message on its
+// way: what is admitted here must not be too large for the next relay.
+const wireOverhead = 1 << 10
+
+// checkLocal tells whether a local request of a size on the wire can be
+// admitted.
 func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
 	m.UniqueDestinations()
 	if err := m.CheckLocal(r.opts.MaxDestinations); err != nil {
@@ -55,9 +61,9 @@ func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
 	case msgbus.ReservedQueue(r.backlog.Prefix(), m.ReturnQueue):
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: return queue %q belongs to the relay", m.ReturnQueue)
 	case size > r.opts.MaxMessage:
-		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: %d bytes, at most %d are carried", size, r.opts.MaxMessage)
+		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: %d bytes on the wire, at most %d are carried", size, r.opts.MaxMessage)
 	case int64(size)*int64(len(m.Destinations)) > int64(r.opts.MaxFanOut):
-		return msgbus.Refuse(msgbus.TooManyDestinations, "received invalid message: %d bytes for %d destinations, at most %d bytes in all", size, len(m.Destinations), r.opts.MaxFanOut)
+		return msgbus.Refuse(msgbus.TooManyDestinations, "received invalid message: %d bytes on the wire for %d destinations, at most %d bytes in all", size, len(m.Destinations), r.opts.MaxFanOut)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ func TestEachInvalidRequestIsAnsweredOrBuriedWithItsReason(t *testing.T) {
 	t.Parallel()
 	w := newWire()
 	a := run(t, w, 1001, withRelay(func(o *relay.Options) {
-		o.MaxDestinations, o.MaxMessage, o.MaxFanOut = 3, 2000, 4500
+		o.MaxDestinations, o.MaxMessage, o.MaxFanOut = 3, 3000, 7500
 	}))
 	run(t, w, 1002)
 	ok := ask("x", "app.1", 1002)
@@ -40,8 +40,8 @@ func TestEachInvalidRequestIsAnsweredOrBuriedWithItsReason(t *testing.T) {
 		{"a command that is too long", change("cmd", strings.Repeat("x", 257)), "bad_command", received + "command is longer than 256 bytes", false},
 		{"a return queue that is too long", change("ret", strings.Repeat("x", 513)), "reserved_name", "", true},
 		{"too many destinations", change("dst", []int{2, 3, 4, 5}), "too_many_destinations", received + "4 destinations, at most 3 are served", false},
-		{"too large", change("dat", strings.Repeat("A", 2000)), "too_large", "bytes, at most 2000 are carried", false},
-		{"too large for so many", with(ok, map[string]any{"dat": strings.Repeat("A", 1600), "dst": []int{2, 3, 4}}), "too_many_destinations", "bytes for 3 destinations, at most 4500 bytes in all", false},
+		{"too large", change("dat", strings.Repeat("A", 2000)), "too_large", "bytes on the wire, at most 3000 are carried", false},
+		{"too large for so many", with(ok, map[string]any{"dat": strings.Repeat("A", 1600), "dst": []int{2, 3, 4}}), "too_many_destinations", "bytes on the wire for 3 destinations, at most 7500 bytes in all", false},
 		{"no JSON", "ping", "malformed", "", true},
 		{"JSON that is no message", `{"ver":1,"ret":"app.1","dst":"everyone"}`, "malformed", received + "field dst has a value", true},
 		{"a key twice", `{"ver":1,"ret":"app.1","cmd":"a","cmd":"b"}`, "malformed", received, true},

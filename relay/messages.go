@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"encoding/base64"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -81,7 +79,7 @@ func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Me
 	m.Source, m.Destinations = r.opts.Twin, []uint32{open.Source}
 	m.ReturnQueue, m.Proxied, m.Signature = msgbus.WireReplyQueue, false, ""
 	m.Now = r.backlog.Now().Unix()
-	m.Data = carriedData(m.Data)
+	m.Data = msgbus.CarriedData(m.Data)
 	if m.Schema == "" && reply.Dialect == msgbus.Ref {
 		m.Schema = "application/json"
 	}
@@ -104,20 +102,6 @@ func (r *Relay) serviceDialect(cmd string) msgbus.Dialect {
 		return msgbus.Ref
 	}
 	return msgbus.Classic
-}
-
-// carriedData is dat as relays take it from each other. Base64 with line breaks
-// or without padding says what it said; what is none, such as the shortened dat
-// of the specification's example, travels as the text that it is.
-func carriedData(dat string) string {
-	if msgbus.ValidData(dat) {
-		return dat
-	}
-	data, err := base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(strings.Join(strings.Fields(dat), ""), "="))
-	if err != nil {
-		data = []byte(dat)
-	}
-	return base64.StdEncoding.EncodeToString(data)
 }
 
 // expiredText is what published daemons say, with the life in seconds: the one

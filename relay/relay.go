@@ -27,7 +27,6 @@ type Peers interface {
 type Options struct {
 	Twin    uint32 // the twin that this relay serves
 	Workers int    // lanes served at once; default 1000
-	Slots   int    // claims on each queue at once; default 2, at most what the Backlog recovers
 
 	Expose          []string      // patterns of commands that may be called from remote; default all
 	RefServices     []string      // patterns of commands whose services speak the Ref dialect
@@ -49,7 +48,6 @@ func (o *Options) setDefaults() {
 		}
 	}
 	set(&o.Workers, 1000)
-	set(&o.Slots, 2)
 	set(&o.MaxMessage, 4<<20)
 	set(&o.MaxDestinations, 1000)
 	set(&o.MaxFanOut, 64<<20)
@@ -168,10 +166,7 @@ func (r *Relay) serve(ctx context.Context) error {
 		{msgbus.LocalQueue, r.handleLocal},
 	}
 	for _, t := range takers {
-		toTake, toHandle := make(turn, 1), make(turn, 1)
-		for slot := range r.opts.Slots {
-			group.Go(func() error { return r.takeTurns(work, t.queue, slot, toTake, toHandle, t.handle) })
-		}
+		group.Go(func() error { return r.take(work, t.queue, t.handle) })
 	}
 	group.Go(func() error { return r.scheduleLanes(work) })
 	group.Go(func() error { return r.expire(work) })

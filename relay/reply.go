@@ -154,7 +154,7 @@ func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m 
 func (r *Relay) departure(position int, m *msgbus.Message, open *msgbus.Open) msgbus.Departure {
 	out := r.replyToPeer(m, open)
 	body := out.AppendWire(nil)
-	if len(body) > r.opts.MaxMessage {
+	if len(body)+wireOverhead > r.opts.MaxMessage {
 		out.Data, out.Error = "", "the service's answer is too large"
 		body = out.AppendWire(nil)
 	}

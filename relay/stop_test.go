@@ -127,7 +127,7 @@ func TestClaimsOfAKilledRelayAreServed(t *testing.T) {
 	for range 10 {
 		a.request(ask("x", "app.1", 1002))
 	}
-	if c, err := a.store.Take(t.Context(), msgbus.LocalQueue, 0); err != nil || len(c.Messages) != 10 {
+	if c, err := a.store.Take(t.Context(), msgbus.LocalQueue); err != nil || len(c.Messages) != 10 {
 		t.Fatalf("took %v, %v", c, err)
 	}
 	a.close()

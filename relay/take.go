@@ -16,29 +16,15 @@ const handleLimit = 30 * time.Second
 // storageRest is how long a step of the storage that failed is left alone.
 const storageRest = 250 * time.Millisecond
 
-// A turn is held by one slot of a queue at a time.
-type turn chan struct{}
-
-// takeTurns takes claims from a queue, one slot at a time, and handles them
-// while the next slot takes: a batch grows by itself while the one before it is
-// handled, and a lone message waits for nothing. The turn to handle is had
-// before the turn to take is passed on, so no claim overtakes another.
-func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, toTake, toHandle turn, handle func(context.Context, *msgbus.Claim) error) error {
+// take takes claims from a queue and handles them, one after another, so that
+// none overtakes another: a batch grows by itself while the one before it is
+// handled, and a lone message waits for nothing.
+func (r *Relay) take(ctx context.Context, q msgbus.Queue, handle func(context.Context, *msgbus.Claim) error) error {
 	var outage onset
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case toTake <- struct{}{}:
-		}
-		claim, err := r.backlog.Take(ctx, q, slot)
-		if err != nil || len(claim.Messages) == 0 {
-			<-toTake
-		} else {
-			toHandle <- struct{}{}
-			<-toTake
+	for ctx.Err() == nil {
+		claim, err := r.backlog.Take(ctx, q)
+		if err == nil && len(claim.Messages) > 0 {
 			err = r.handleClaim(ctx, claim, handle)
-			<-toHandle
 		}
 		switch {
 		case err == nil:
@@ -53,11 +39,10 @@ func (r *Relay) takeTurns(ctx context.Context, q msgbus.Queue, slot int, toTake,
 			outage.begin(cause(err), func() {
 				r.log.Warn().Str("queue", string(q)).Err(err).Msg("cannot take messages; they wait")
 			})
-			if !sleep(ctx, storageRest) {
-				return nil
-			}
+			sleep(ctx, storageRest)
 		}
 	}
+	return nil
 }
 
 func (r *Relay) handleClaim(ctx context.Context, claim *msgbus.Claim, handle func(context.Context, *msgbus.Claim) error) error {
