@@ -83,7 +83,7 @@ func (s *Store) Proxy(ctx context.Context, source uint32, queue string, r msgbus
 		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.unread(), s.keys.served(),
 			s.keys.signatures(r.Now / 60), s.keys.result(queue), s.keys.command(r.Command), s.keys.stats()},
 		queue, id(source), id(s.opts.Twin), r.Digest, int(signatureKeep.Seconds()), r.Life.Milliseconds(),
-		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, s.opts.MaxUnread, s.opts.MaxQueue).StringSlice()
+		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, s.opts.MaxUnread, s.opts.MaxQueue, s.opts.MaxBacklog).StringSlice()
 	if err != nil {
 		return "", "", fmt.Errorf("accept a command of twin %d: %w", source, err)
 	}

@@ -111,3 +111,15 @@ func TestProxiedRequestsAreBounded(t *testing.T) {
 		r.wantEnd("msgbus.a", -1)
 	})
 }
+
+// Strangers with long-lived commands fill the backlog, and this machine's own
+// apps wait.
+func TestProxiedRequestsTakeHalfTheBacklogAtMost(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxBacklog = 4 })
+		wantEqual(r, "first", r.proxy(s, "q1", "d1", "calc.add"), "accepted q1")
+		wantEqual(r, "second", r.proxy(s, "q2", "d2", "calc.add"), "accepted q2")
+		wantEqual(r, "third", r.proxy(s, "q3", "d3", "calc.add"), "queue_full ")
+		wantEqual(r, "an own app's", len(r.admit(s, request(1002))), 1)
+	})
+}

@@ -8,7 +8,9 @@
 --      4 digest of the signature, 5 seconds that signatures are kept,
 --      6 life in ms, 7 seconds that a result outlives it, 8 cmd,
 --      9 'R' or 'L' end of the queue, 10 what the service gets,
---      11 the entry's tail, 12 most unread commands, 13 most messages in a queue
+--      11 the entry's tail, 12 most unread commands, 13 most messages in a queue,
+--      14 most entries in the backlog: strangers may fill half of it, so that
+--      they cannot stop this machine's own apps
 -- Returns {'accepted' or 'repeat', return queue}, {'queue_full'} or
 -- {'wrong_type'}.
 
@@ -22,7 +24,7 @@ if not is_list(KEYS[7]) then
 end
 local served = redis.call('ZSCORE', KEYS[4], cmd)
 local unread = redis.call('ZSCORE', KEYS[3], cmd)
-if redis.call('LLEN', KEYS[7]) >= tonumber(ARGV[13]) or
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[14]) / 2 or redis.call('LLEN', KEYS[7]) >= tonumber(ARGV[13]) or
   (not served and not unread and redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[12])) then
   return {'queue_full'}
 end
