@@ -41,7 +41,7 @@ func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoc
 	}
 	keys = append(keys, s.keys.sessions(), claim)
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
-		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session}
+		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies}
 	for _, r := range requests {
 		kind := "deliver"
 		if r.Refused {

@@ -177,3 +177,35 @@ func TestRequestsOfAClaimAreAcceptedOnceHoweverOftenItIsHandedOut(t *testing.T) 
 		})
 	})
 }
+
+// A twin that is not there to fetch its replies makes Redis keep them without
+// end.
+func TestRequestsOfATwinThatFetchesNoRepliesAreRefused(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxReplies = 2 })
+		r.refuseArrival(s, 1003, sample, 1)
+		r.refuseArrival(s, 1003, sample, 2)
+		refused := arrival(3)
+		refused.Refused = true
+		wantEqual(r, "an error reply more", r.accept(s, 1003, sample, refused), "[queue_full]")
+		wantEqual(r, "a request more", r.accept(s, 1003, sample, arrival(4)), "[queue_full]")
+		wantEqual(r, "of another twin", r.accept(s, 1004, sample, arrival(4)), "[accepted]")
+	})
+}
+
+// A twin that sends one uid under ever new epochs makes a field of Redis grow,
+// and each look at it slower.
+func TestOneSourceHasFourOpenRecordsOfAUidAtMost(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		r.accept(s, 1004, sample, arrival(1))
+		for i := range 20 {
+			wantEqual(r, "accepted", r.accept(s, 1003, fmt.Sprintf("%x", i+1), arrival(1)), "[accepted]")
+		}
+		var epochs []string
+		for _, o := range r.opens(s, arrival(1).UID) {
+			epochs = append(epochs, fmt.Sprint(o.Source, ":", o.Epoch))
+		}
+		wantEqual(r, "records", fmt.Sprint(epochs), fmt.Sprint([]string{"1004:" + sample, "1003:11", "1003:12", "1003:13", "1003:14"}))
+	})
+}

@@ -19,6 +19,7 @@ const admitMost = 10_000
 // that were not.
 func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
 	var uids []string
+	split := false
 	for {
 		n, destinations := 0, 0
 		for n < len(requests) && (n == 0 || destinations+len(requests[n].Message.Destinations) <= admitMost) {
@@ -26,7 +27,7 @@ func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 			n++
 		}
 		head := 0
-		if n < len(requests) {
+		if split = split || n < len(requests); split {
 			head = n
 		}
 		some, err := s.admit(ctx, c, requests[:n], head)
@@ -41,7 +42,7 @@ func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 }
 
 // admit admits requests in one step, which are the first `head` messages of the
-// claim that were not dealt with, or with 0 all of them.
+// claim that were not dealt with, or with 0 all that was seen of it.
 func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, head int) ([]string, error) {
 	position := make(map[uint32]int) // of a destination, from 1
 	var twins []uint32
@@ -55,7 +56,7 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 	}
 
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.epoch(), s.keys.backlog(), s.keys.deadlines(), s.keys.lanes(), s.keys.stats()}
-	args := []any{c.Session, randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(twins)}
+	args := []any{c.Session, randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(c.Messages), len(twins)}
 	for _, twin := range twins {
 		t := id(twin)
 		keys = append(keys, s.keys.counter(t), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t))

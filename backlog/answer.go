@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -66,13 +64,4 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 		return count
 	}
 	return Stats{Accepted: n(0), Answered: n(1), Failed: n(2)}, nil
-}
-
-// deadLetter is what the stream of dead letters keeps, as bury in the scripts'
-// preamble writes it.
-func deadLetter(key string, bound int, queue string, reason msgbus.Reason, detail, message string) *redis.XAddArgs {
-	return &redis.XAddArgs{
-		Stream: key, MaxLen: int64(bound), Approx: true,
-		Values: []any{"queue", queue, "reason", string(reason), "detail", detail, "message", message},
-	}
 }

@@ -91,14 +91,9 @@ func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, e
 
 // discard moves what is no entry from the backlog to the dead letters.
 func (s *Store) discard(ctx context.Context, uid, raw, why string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	pipe := s.rdb.TxPipeline()
-	pipe.HDel(ctx, s.keys.backlog(), uid)
-	pipe.ZRem(ctx, s.keys.deadlines(), uid)
-	pipe.XAdd(ctx, deadLetter(s.keys.dead(), s.opts.MaxDead, "backlog", msgbus.Malformed, why, raw))
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("discard backlog entry %s: %w", uid, translate(err))
+	err := s.run(ctx, s.scripts.discard, []string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead()}, uid, s.opts.MaxDead, why, raw).Err()
+	if err != nil {
+		return fmt.Errorf("discard backlog entry %s: %w", uid, err)
 	}
 	return nil
 }

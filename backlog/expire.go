@@ -14,7 +14,7 @@ const expireMost = 256
 // Due returns requests whose deadline has passed, at most a step's worth. They
 // stay where they are until Answer ends them.
 func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
-	pairs, err := s.run(ctx, s.scripts.due, []string{s.keys.deadlines(), s.keys.backlog()}, expireMost).StringSlice()
+	pairs, err := s.run(ctx, s.scripts.due, []string{s.keys.deadlines(), s.keys.backlog()}, expireMost, endedBytes).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("find expired requests: %w", err)
 	}

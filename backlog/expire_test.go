@@ -2,6 +2,7 @@ package backlog_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,5 +119,24 @@ func TestSmallReadings(t *testing.T) {
 		r.advance(2 * time.Hour)
 		_, err = s.LoadTwin(r.Context(), 1002)
 		r.wantErr(err, msgbus.ErrNotFound)
+	})
+}
+
+// A few hundred large requests that end together make an answer that Redis
+// cannot give in time, so none of them ever ends.
+func TestWhatEndsInOneStepIsBoundedInBytes(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
+		large := request(1002)
+		large.Data = strings.Repeat("A", 3<<20)
+		large.Retry = 0
+		uids := r.admit(s, large, large, large)
+		r.fetch(s, 1002)
+		wantEqual(r, "ended by a failure", r.fail(s, 1002, unreachable()), fmt.Sprint(uids[:2]))
+		more, err := s.Exhausted(r.Context(), 1002)
+		r.must(err)
+		wantEqual(r, "more of them", len(more), 2)
+		r.advance(2 * time.Hour)
+		wantEqual(r, "due", r.due(s), fmt.Sprint(uids[:2]))
 	})
 }

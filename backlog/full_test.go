@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -72,6 +74,18 @@ func TestFullRedisCanBeDrained(t *testing.T) {
 	r.must(err)
 	r.must(s.TakeStock(ctx))
 	r.recover(s, 0)
+}
+
+// An entry that nobody can read keeps a full Redis from ending any request.
+func TestUnreadableEntryIsDiscardedWhenRedisIsFull(t *testing.T) {
+	r := onReal(t)
+	s := r.join()
+	uids := r.admit(s, request(1002))
+	r.must(r.rdb.HSet(r.Context(), "msgbus.system.backlog", uids[0], "garbage").Err())
+	r.must(r.rdb.ZAdd(r.Context(), "msgbus.system.deadlines", redis.Z{Score: 1, Member: uids[0]}).Err())
+	r.full()
+	wantEqual(r, "due", r.due(s), "[]")
+	wantEqual(r, "backlog", r.rdb.HLen(r.Context(), "msgbus.system.backlog").Val(), 0)
 }
 
 // Requests of others fill what little room is left for the own replies, or are

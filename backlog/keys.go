@@ -27,7 +27,7 @@ func (k keys) claim(session string, q msgbus.Queue) string {
 }
 
 // Requests of this twin.
-func (k keys) epoch() string     { return k.system("epoch") }     // hash: epoch, run_id, jump
+func (k keys) epoch() string     { return k.system("epoch") }     // hash: epoch, run_id, jump, base
 func (k keys) deadlines() string { return k.system("deadlines") } // sorted set: uid → ms
 func (k keys) stats() string     { return k.system("stats") }     // hash: accepted, answered, failed
 func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters

@@ -18,8 +18,8 @@ const Window = 65_536
 // other lanes.
 const (
 	firstRest = time.Second
-	// LongestRest is the cap of a lane's rest, a peer's Retry-After included.
-	LongestRest = 20 * time.Second
+	// longestRest is the cap of a lane's rest, a peer's Retry-After included.
+	longestRest = 20 * time.Second
 	restJitter  = 0.2
 )
 
@@ -30,6 +30,9 @@ const laneHold = time.Second
 
 // exhaustedMost is how many requests end in one step of a failing lane.
 const exhaustedMost = 256
+
+// endedBytes is about how large the entries are that end in one step.
+const endedBytes = 4 << 20
 
 // Fetch reads what the lane to twin has to send next and makes the lane this
 // session's. Nothing leaves the lane before Settle.
@@ -80,17 +83,17 @@ func (s *Store) Settle(ctx context.Context, twin uint32, answered bool, parcels 
 // tries are used up: the caller must end them, and ask Exhausted for more.
 func (s *Store) Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error) {
 	t := id(twin)
-	first, longest, counts := firstRest, LongestRest, true
+	first, longest, counts := firstRest, longestRest, true
 	factor := 1 - restJitter + 2*restJitter*rand.Float64()
 	if f.Rest > 0 {
-		first, counts = min(f.Rest, LongestRest), false
+		first, counts = min(f.Rest, longestRest), false
 		longest = first
 		factor = 1 + restJitter*rand.Float64() // no earlier than asked
 	}
 	pairs, err := s.run(ctx, s.scripts.fail,
 		[]string{s.keys.lanes(), s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()},
 		s.currentSession(), t, first.Milliseconds(), longest.Milliseconds(), int(1000*factor), flag(counts),
-		string(f.Reason), f.Detail, exhaustedMost).StringSlice()
+		string(f.Reason), f.Detail, exhaustedMost, endedBytes).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("note the failure of lane %d: %w", twin, err)
 	}
@@ -101,7 +104,7 @@ func (s *Store) Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msg
 // not been ended.
 func (s *Store) Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, error) {
 	t := id(twin)
-	pairs, err := s.run(ctx, s.scripts.exhausted, []string{s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()}, exhaustedMost).StringSlice()
+	pairs, err := s.run(ctx, s.scripts.exhausted, []string{s.keys.lane(t), s.keys.laneTries(t), s.keys.backlog()}, exhaustedMost, endedBytes).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("find exhausted requests of lane %d: %w", twin, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
+const longestRest = 20 * time.Second // as the design has it
+
 func (r *rig) settle(s *backlog.Store, twin uint32, answered bool, parcels ...msgbus.Parcel) {
 	r.Helper()
 	r.must(s.Settle(r.Context(), twin, answered, parcels))
@@ -62,7 +64,6 @@ func TestFetchKeepsTheOrderAndSettleTakesOff(t *testing.T) {
 			all = append(all, request(1002))
 		}
 		uids := r.admit(s, all...)
-		r.refuseArrival(s, 1002, sample, 7)
 
 		b := r.fetch(s, 1002)
 		wantEqual(r, "first batch", ids(b), fmt.Sprint(uids[:5]))
@@ -76,9 +77,10 @@ func TestFetchKeepsTheOrderAndSettleTakesOff(t *testing.T) {
 		wantEqual(r, "unsettled ones stay", ids(r.fetch(s, 1002)), fmt.Sprint([]string{uids[1], uids[3], uids[4], uids[5], uids[6]}))
 		r.settle(s, 1002, true, b.Parcels...)
 		r.settle(s, 1002, true, r.fetch(s, 1002).Parcels...)
+		r.refuseArrival(s, 1002, sample, 7)
 		last := r.fetch(s, 1002)
-		wantEqual(r, "replies come after requests", ids(last), fmt.Sprint(append(uids[10:12:12], "1002 "+sample+" 1001.7")))
-		wantEqual(r, "reply", last.Parcels[2].Body, "error reply")
+		wantEqual(r, "replies come before requests", ids(last), fmt.Sprint(append([]string{"1002 " + sample + " 1001.7"}, uids[10:12]...)))
+		wantEqual(r, "reply", last.Parcels[0].Body, "error reply")
 		r.settle(s, 1002, true, last.Parcels...)
 
 		empty := r.fetch(s, 1002)
@@ -222,7 +224,7 @@ func TestBusyPeerIsLeftAloneForAsLongAsItAskedUpToTheCap(t *testing.T) {
 		uids := r.admit(s, request(1002), request(1002))
 		for _, tc := range []struct{ asked, least, most time.Duration }{
 			{5 * time.Second, 5 * time.Second, 6 * time.Second},
-			{time.Hour, backlog.LongestRest, backlog.LongestRest * 12 / 10},
+			{time.Hour, longestRest, longestRest * 12 / 10},
 		} {
 			r.fetch(s, 1002)
 			before := r.now()
@@ -271,5 +273,23 @@ func TestOnlyTheOwnerOfALaneCanFailIt(t *testing.T) {
 		r.admit(a, request(1002))
 		r.fetch(a, 1002)
 		r.unchanged("Fail", func() { wantEqual(r, "ended", r.fail(b, 1002, unreachable()), "[]") })
+	})
+}
+
+// One message that the peer cannot take, whatever the others are, keeps them
+// all waiting for as long as it may be tried.
+func TestProbeOfAPeerThatFailsMovesOnAfterThree(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
+		poison := request(1002)
+		poison.Retry = 100
+		uids := r.admit(s, poison, poison)
+		var probes []string
+		for range 7 {
+			probes = append(probes, r.fetch(s, 1002).Parcels[0].ID)
+			r.fail(s, 1002, msgbus.Failure{Reason: msgbus.PeerFailed, Detail: "status 500"})
+			r.advance(30 * time.Second)
+		}
+		wantEqual(r, "probes", fmt.Sprint(probes), fmt.Sprint([]string{uids[0], uids[0], uids[0], uids[1], uids[1], uids[1], uids[0]}))
 	})
 }

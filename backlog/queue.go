@@ -82,7 +82,7 @@ func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 
 // Drop ends a claim of which every message has been dealt with.
 func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
-	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, c.Session).Err()
+	err := s.run(ctx, s.scripts.dropClaim, []string{s.keys.sessions(), s.claimKey(c)}, c.Session, len(c.Messages)).Err()
 	if err != nil {
 		return fmt.Errorf("drop a claim: %w", err)
 	}

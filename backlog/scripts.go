@@ -18,7 +18,7 @@ type scripts struct {
 	lanes, hasten                         *redis.Script
 	accept, proxy, depart, answer         *redis.Script
 	due, dueReplies, closeOpen, takeStock *redis.Script
-	adopt, adoptRetry                     *redis.Script
+	adopt, adoptRetry, discard            *redis.Script
 }
 
 func loadScripts() (*scripts, error) {
@@ -41,7 +41,7 @@ func loadScripts() (*scripts, error) {
 		lanes: load("lanes"), hasten: load("hasten"),
 		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
-		adopt: load("adopt"), adoptRetry: load("adopt_retry"),
+		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 	}
 	return s, err
 }

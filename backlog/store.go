@@ -27,6 +27,7 @@ type Options struct {
 	MaxLife       time.Duration // longest life of a request; default 7 days
 	MaxBacklog    int           // requests waiting for their replies; default 1,000,000
 	MaxQueue      int           // messages in one service's queue; default 100,000
+	MaxReplies    int           // replies waiting for one twin; default 100,000
 	MaxUnread     int           // queues that no service has taken from; default 1,000
 	MaxDead       int           // dead letters; default 10,000
 	MaxTake       int           // messages in a claim; default 256
@@ -54,6 +55,7 @@ func (o *Options) setDefaults() {
 	defTime(&o.MaxLife, 7*24*time.Hour)
 	def(&o.MaxBacklog, 1_000_000)
 	def(&o.MaxQueue, 100_000)
+	def(&o.MaxReplies, 100_000)
 	def(&o.MaxUnread, 1000)
 	def(&o.MaxDead, 10_000)
 	def(&o.MaxTake, 256)

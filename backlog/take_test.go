@@ -204,3 +204,26 @@ func (r *rig) dead() []string {
 	}
 	return out
 }
+
+// Redis serves a BLMOVE whose connection is gone on the relay's side only. What
+// it adds to a claim that is being handled must not end with the claim.
+func TestWhatIsAddedToAClaimUnseenStays(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		for what, end := range map[string]func(c *msgbus.Claim) error{
+			"Drop": func(c *msgbus.Claim) error { return s.Drop(r.Context(), c) },
+			"Admit": func(c *msgbus.Claim) error {
+				_, err := s.Admit(r.Context(), c, []msgbus.Admission{{Message: request(1002)}})
+				return err
+			},
+		} {
+			r.push(localQueue, "seen")
+			c := r.take(s, msgbus.LocalQueue)
+			r.push("msgbus.system.claim."+c.Session+".local", "unseen")
+			r.must(end(c))
+			left := r.take(s, msgbus.LocalQueue)
+			wantEqual(r, "after "+what, fmt.Sprint(left.Messages), "[unseen]")
+			r.must(s.Drop(r.Context(), left))
+		}
+	})
+}

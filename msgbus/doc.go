@@ -7,5 +7,5 @@
 // differ (numbers as text, one destination instead of a list) and strict where
 // leniency would let two readers see two messages (duplicate keys, keys that
 // differ in case only, invalid UTF-8). It is written with [Message.AppendWire]
-// for other relays and with [Message.AppendTo] for apps and services.
+// for other relays and with [Message.AppendRequest] and [Message.AppendReply] for services and apps.
 package msgbus

@@ -16,7 +16,8 @@ import (
 // AcceptRequest takes a request that twin m.Source signed for this twin. nil
 // means that Redis has it, now or since an earlier time: the service gets it
 // once, or the source an error reply. A *msgbus.Refusal with reason QueueFull
-// or BelowWindow means that it was not taken.
+// (too many replies wait for the source) or BelowWindow means that it was not
+// taken.
 func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) error {
 	r.seen(ctx, m.Source)
 	return r.acceptRequest(ctx, nil, 0, m, digestOf(m.Signature))
@@ -59,7 +60,11 @@ func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, m *msgbus.Message, 
 		case msgbus.Repeated:
 			return nil
 		case msgbus.QueueIsFull:
-			return msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
+			full := msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
+			if refusal != nil { // even for error replies: too many wait for this source
+				return full
+			}
+			refusal = full
 		case msgbus.TooOld:
 			return msgbus.Refuse(msgbus.BelowWindow, "uid %s is older than what can be told from a repeat; send it under a new one", m.UID)
 		case msgbus.QueueWrongType:
@@ -177,6 +182,9 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	case outcome == msgbus.QueueWrongType:
 		return "", msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
 	}
+	if made == "" {
+		return "", msgbus.Refuse(msgbus.BadSignature, "the signature has been used for another request")
+	}
 	r.log.Debug().Str("msg_id", made).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("command arrived")
 	return made, nil
 }
@@ -212,7 +220,9 @@ func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
 		m, err := msgbus.Decode([]byte(raw))
 		if err == nil {
 			err = r.passOn(ctx, c, i, m)
-			m.ReturnQueue = "" // what has a source is answered there, or not at all
+			if !isProxied(m) {
+				m.ReturnQueue = "" // what has a source is answered there, or not at all
+			}
 		}
 		if err != nil {
 			err = r.refuse(ctx, c, i, m, err)
@@ -224,10 +234,16 @@ func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
 	return r.backlog.Drop(ctx, c)
 }
 
+// isProxied tells whether a message of the remote queue came by `/zbus-cmd`: its
+// answer goes to a queue that the archived daemon made.
+func isProxied(m *msgbus.Message) bool {
+	return m.Proxied && uuid.Validate(m.ReturnQueue) == nil
+}
+
 // passOn hands a request from the remote queue to its service. One that
 // the archived daemon took from `/zbus-cmd` keeps its queue.
 func (r *Relay) passOn(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message) error {
-	proxied := m.Proxied && uuid.Validate(m.ReturnQueue) == nil
+	proxied := isProxied(m)
 	switch {
 	case m.Source == 0:
 		return msgbus.Refuse(msgbus.WrongSource, "a message in the remote queue needs src")
@@ -245,12 +261,5 @@ func (r *Relay) passOn(ctx context.Context, c *msgbus.Claim, position int, m *ms
 		_, err := r.acceptCommand(ctx, m, digest, m.ReturnQueue)
 		return err
 	}
-	err := r.acceptRequest(ctx, c, position, m, digest)
-	var refusal *msgbus.Refusal
-	if errors.As(err, &refusal) && refusal.Reason == msgbus.QueueFull {
-		// Nobody would push it again, and behind it others wait.
-		a := msgbus.Acceptance{UID: m.UID, Digest: digest, Now: m.Now, Command: m.Command, Position: position}
-		return r.accept(ctx, c, m, a, refusal)
-	}
-	return err
+	return r.acceptRequest(ctx, c, position, m, digest)
 }

@@ -95,16 +95,21 @@ func TestRequestThatCannotBeServedIsAnsweredWithAnErrorOnce(t *testing.T) {
 }
 
 // A repeat of what has been accepted gets the same answer and is not handled
-// again; a full queue is the sender's to try again later.
-func TestRequestIsHandledOnceAndRefusedWhileItsQueueIsFull(t *testing.T) {
+// again. A full queue is told with an error reply: a refusal to the relay would
+// hold back all that its lane carries.
+func TestRequestIsHandledOnceAndAnsweredWhenItsQueueIsFull(t *testing.T) {
 	t.Parallel()
-	b := run(t, newWire(), 1002, withStorage(func(o *backlog.Options) { o.MaxQueue = 2 }))
-	accept := func(uid string) error { return b.relay.AcceptRequest(t.Context(), incoming(uid, "x")) }
-	for _, uid := range []string{"1002.1", "1002.1"} {
-		if err := accept(uid); err != nil {
+	w := newWire()
+	w.to(1001, accepting)
+	b := run(t, w, 1002, withStorage(func(o *backlog.Options) { o.MaxQueue = 2 }))
+	accept := func(uid string) {
+		t.Helper()
+		if err := b.relay.AcceptRequest(t.Context(), incoming(uid, "x")); err != nil {
 			t.Fatalf("%s: %v", uid, err)
 		}
 	}
+	accept("1002.1")
+	accept("1002.1")
 	if n := b.length("msgbus.x"); n != 1 {
 		t.Fatalf("the service would get the request %d times", n)
 	}
@@ -116,15 +121,12 @@ func TestRequestIsHandledOnceAndRefusedWhileItsQueueIsFull(t *testing.T) {
 	if n := b.length("msgbus.x"); n != 1 {
 		t.Fatalf("the service would get the request %d times", n)
 	}
-	if err := accept("1002.2"); err != nil {
-		t.Fatal(err)
-	}
-	if err := accept("1002.3"); reasonOf(err) != msgbus.QueueFull {
-		t.Errorf("a full queue is %v, want a refusal as queue_full", err)
-	}
-	b.service("x")
-	if err := accept("1002.3"); err != nil {
-		t.Errorf("a queue that has room again: %v; the refused message must not count as seen", err)
+	accept("1002.2")
+	accept("1002.3")
+	accept("1002.3")
+	expect(t, "the source is told", parse(t, w.awaitSendings(t, 1001, 1)[0].message), map[string]any{"uid": "1002.3", "err": `queue of command "x" is full`})
+	if n := b.length("msgbus.x"); n != 2 {
+		t.Errorf("%d messages are in a queue for 2", n)
 	}
 }
 

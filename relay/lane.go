@@ -162,10 +162,6 @@ func (r *Relay) sendToSelf(ctx context.Context, messages []msgbus.Outgoing) []er
 			continue
 		}
 		errs[i] = r.acceptRequest(ctx, nil, 0, o.Message, "")
-		var refusal *msgbus.Refusal
-		if errors.As(errs[i], &refusal) && refusal.Reason == msgbus.QueueFull {
-			errs[i] = &msgbus.Failure{Reason: refusal.Reason, Detail: refusal.Text, Rest: time.Second}
-		}
 	}
 	return errs
 }

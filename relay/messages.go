@@ -86,14 +86,14 @@ func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Me
 	return m
 }
 
-// errorToPeer answers a remote request that cannot be served.
+// errorToPeer answers a remote request that cannot be served. It keeps nothing of
+// the request that its source could have made large.
 func (r *Relay) errorToPeer(m *msgbus.Message, text string) []byte {
-	e := m.Clone()
-	e.Version = msgbus.Version
-	e.Source, e.Destinations = r.opts.Twin, []uint32{m.Source}
-	e.ReturnQueue, e.Proxied, e.Signature = msgbus.WireReplyQueue, false, ""
-	e.Data, e.Error = "", text
-	e.Now = r.backlog.Now().Unix()
+	e := msgbus.Message{
+		Version: msgbus.Version, UID: m.UID, Command: m.Command, Epoch: m.Epoch,
+		Source: r.opts.Twin, Destinations: []uint32{m.Source}, ReturnQueue: msgbus.WireReplyQueue,
+		Expiration: m.Expiration, Retry: m.Retry, Now: r.backlog.Now().Unix(), Error: text,
+	}
 	return e.AppendWire(nil)
 }
 

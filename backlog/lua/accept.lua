@@ -15,7 +15,7 @@
 --      is kept, 5 most unread commands, 6 most messages in a queue,
 --      7 '1' for messages of the own twin, which no such bound holds back,
 --      8 seconds that signatures are kept, 9 session or '' when no claim is at
---      stake, then for each message: kind ('deliver' or 'refuse'), its number
+--      stake, 10 most replies that wait for the source, then for each message: kind ('deliver' or 'refuse'), its number
 --      or '', digest of its signature or '', uid, life in ms, cmd, 'R' or 'L'
 --      end of the queue, body (what the service gets, or the error reply),
 --      position in the claim from 0 or ''
@@ -92,11 +92,18 @@ local function note_seen(n)
 end
 
 -- room tells why a message cannot be pushed for a service, if it cannot.
-local function room(queue, cmd)
-  if not is_list(queue) then
+-- Replies that its source does not fetch count too: they are kept for it.
+local function room(kind, queue, cmd)
+  if kind == 'deliver' and not is_list(queue) then
     return 'wrong_type'
   end
   if ARGV[7] == '1' then
+    return nil
+  end
+  if redis.call('ZCARD', KEYS[6]) >= tonumber(ARGV[10]) then
+    return 'queue_full'
+  end
+  if kind ~= 'deliver' then
     return nil
   end
   if redis.call('LLEN', queue) >= tonumber(ARGV[6]) then
@@ -124,12 +131,27 @@ local function push(queue, cmd, side, body, deadline)
   end
 end
 
+-- latest_of leaves out all but the latest records of a source: one that sends
+-- the same uid under ever new epochs must not make the field grow.
+local function latest_of(twin, records)
+  local _, own = string.gsub('\n' .. records, '\n' .. twin .. ' ', '')
+  local left = {}
+  for line in string.gmatch(records, '[^\n]+') do
+    if string.sub(line, 1, #twin + 1) == twin .. ' ' and own > 3 then
+      own = own - 1
+    else
+      left[#left + 1] = line
+    end
+  end
+  return table.concat(left, '\n')
+end
+
 if epoch ~= '' then
   load_window()
 end
 local result = {}
 local queue = 16
-for a = 10, #ARGV, 9 do
+for a = 11, #ARGV, 9 do
   queue = queue + 1
   local kind, n, digest, uid = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
   local deadline = now + ARGV[a + 4]
@@ -144,8 +166,8 @@ for a = 10, #ARGV, 9 do
   if not outcome and epoch ~= '' then
     outcome = seen(n)
   end
-  if not outcome and kind == 'deliver' then
-    outcome = room(KEYS[queue], cmd)
+  if not outcome then
+    outcome = room(kind, KEYS[queue], cmd)
   end
   if not outcome then
     outcome = 'accepted'
@@ -154,7 +176,7 @@ for a = 10, #ARGV, 9 do
     if kind == 'deliver' then
       push(KEYS[queue], cmd, side, body, deadline)
       -- A source that uses a uid again has forgotten the earlier request.
-      local records = without(redis.call('HGET', KEYS[1], uid), asked_by .. ' ')
+      local records = latest_of(source, without(redis.call('HGET', KEYS[1], uid), asked_by .. ' '))
       local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. string.gsub(cmd, '%c', ' ')
       redis.call('HSET', KEYS[1], uid, records ~= '' and records .. '\n' .. record or record)
       redis.call('ZADD', KEYS[2], int(deadline), asked_by .. ' ' .. uid)

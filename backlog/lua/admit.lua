@@ -6,8 +6,9 @@
 --      then for each destination its counter, lane, lane requests, lane tries
 -- ARGV 1 session, 2 a fresh epoch, 3 the epoch that the caller knows or '',
 --      4 own twin id, 5 longest life in ms, 6 how many messages at the head of
---      the claim these are, or 0 for all that are left, 7 number of destinations D,
---      then D twin ids, then for each message: its `now` in s, 'for' or 'until',
+--      the claim these are, or 0 for all that were seen of it, 7 how many those
+--      are (a BLMOVE that nobody waits for any more may add to a claim),
+--      8 number of destinations D, then D twin ids, then for each message: its `now` in s, 'for' or 'until',
 --      its life or its end in s, tries, dialect, the entry's tail, the number
 --      of its destinations and their positions from 1 to D
 -- Returns {epoch, uid, uid, …} in the order of messages and destinations; the
@@ -21,7 +22,7 @@ end
 -- Apps can reach the counters, and an error after the first write would lose
 -- the claim: one that holds no usable number begins anew.
 local first_dst = 7
-local count = tonumber(ARGV[7])
+local count = tonumber(ARGV[8])
 local unsound = {}
 for d = 1, count do
   local n = redis.pcall('GET', KEYS[first_dst + 4 * (d - 1) + 1])
@@ -32,7 +33,7 @@ end
 
 -- First, because it frees: a full Redis lets the rest go on.
 if ARGV[6] == '0' then
-  redis.call('DEL', KEYS[2])
+  redis.call('LTRIM', KEYS[2], ARGV[7], -1)
 else
   for _ = 1, tonumber(ARGV[6]) do
     while redis.call('LPOP', KEYS[2]) == DEALT_WITH do
@@ -74,11 +75,11 @@ for d = 1, count do
     end
   end
   failures[d] = tonumber(lane[2] or 0)
-  redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[7 + d])
+  redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[8 + d])
 end
 
 local result = {epoch}
-local a = 7 + count
+local a = 8 + count
 while a < #ARGV do
   local start = tonumber(ARGV[a + 1]) * 1000
   if start > now or now - start > 86400000 then
@@ -96,7 +97,7 @@ while a < #ARGV do
     local d = tonumber(ARGV[a + 7 + i])
     local key = first_dst + 4 * (d - 1)
     local n = redis.call('INCR', KEYS[key + 1])
-    local dst = ARGV[7 + d]
+    local dst = ARGV[8 + d]
     local uid = dst .. '.' .. int(n)
     redis.call('HSET', KEYS[4], uid, '{"ver":1,"uid":"' .. uid .. '","src":' .. ARGV[4] ..
       ',"dst":[' .. dst .. '],' .. note .. ARGV[a + 6])

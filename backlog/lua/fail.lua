@@ -5,7 +5,7 @@
 -- ARGV 1 session, 2 twin, 3 ms of the first rest, 4 ms of the longest rest,
 --      5 a factor in 1/1000 that keeps lanes from resting in step, 6 '1' when
 --      the attempt counts as a try (a busy peer's does not), 7 reason, 8 detail,
---      9 most exhausted
+--      9 most exhausted, 10 most bytes of them
 -- Returns {uid, entry, …} of requests whose tries are used up.
 
 if redis.call('HGET', KEYS[2], 'owner') ~= ARGV[1] then
@@ -22,11 +22,16 @@ redis.call('HINCRBY', KEYS[2], 'failing', 1)
 redis.call('HSET', KEYS[2], 'reason', ARGV[7], 'detail', ARGV[8])
 local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
 local result = {}
+local bytes = 0
 for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', failures, 'LIMIT', 0, ARGV[9])) do
   local entry = redis.call('HGET', KEYS[4], uid)
   if entry then
     result[#result + 1] = uid
     result[#result + 1] = entry
+    bytes = bytes + #entry
+    if bytes > tonumber(ARGV[10]) then
+      break
+    end
   else
     redis.call('ZREM', KEYS[3], uid)
   end

@@ -1,5 +1,5 @@
--- Reads the next messages of a lane for the relay that serves it, requests
--- first in the order of their numbers, then replies. Nothing is removed: that
+-- Reads the next messages of a lane for the relay that serves it: replies, then
+-- requests in the order of their numbers. Nothing is removed: that
 -- is for settle, when the outcome is known. The lane is the caller's until its
 -- session ends or it releases the lane.
 --
@@ -16,7 +16,7 @@ if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 make_room(KEYS[2]) -- a full Redis empties by sending
-local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing')
+local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing', 'reason')
 if lane[1] ~= ARGV[1] then
   local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0)
   -- What a session that has ended held back for itself is no rest to wait for.
@@ -32,7 +32,8 @@ end
 
 local most = tonumber(ARGV[3])
 local bytes = tonumber(ARGV[4])
-local probe = tonumber(lane[2] or 0) > 0
+local failing = tonumber(lane[2] or 0)
+local probe = failing > 0
 if probe then
   most = 1
 end
@@ -45,30 +46,40 @@ local function add(kind, id, body)
   bytes = bytes - #body
 end
 
-local requests = redis.call('ZRANGE', KEYS[4], 0, most - 1, 'WITHSCORES')
-for i = 1, #requests, 2 do
-  local n = tonumber(requests[i + 1])
-  if most <= 0 or bytes <= 0 or n - tonumber(requests[2]) >= tonumber(ARGV[5]) then
+-- Replies first: they end what others wait for, and free the memory of a peer
+-- that is full and takes no requests.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', int(now_us), 'LIMIT', 0, most)) do
+  if bytes <= 0 then
     break
   end
-  local body = redis.call('HGET', KEYS[6], requests[i])
+  local body = redis.call('HGET', KEYS[7], id)
   if body then
-    add('request', requests[i], body)
+    add('reply', id, body)
   else
-    redis.call('ZREM', KEYS[4], requests[i])
-    redis.call('ZREM', KEYS[8], requests[i])
+    redis.call('ZREM', KEYS[5], id)
   end
 end
 if most > 0 and bytes > 0 then
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', int(now_us), 'LIMIT', 0, most)) do
-    if bytes <= 0 then
+  -- A probe is the oldest request. When the peer is there and has failed at it
+  -- three times the next one has a turn, lest one that it cannot take holds back
+  -- all others.
+  local first = 0
+  if probe and lane[3] == 'peer_failed' then
+    first = math.floor(failing / 3) % math.max(1, redis.call('ZCARD', KEYS[4]))
+  end
+  local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+  local requests = redis.call('ZRANGE', KEYS[4], first, first + most - 1, 'WITHSCORES')
+  for i = 1, #requests, 2 do
+    local n = tonumber(requests[i + 1])
+    if bytes <= 0 or n - tonumber(oldest[2]) >= tonumber(ARGV[5]) then
       break
     end
-    local body = redis.call('HGET', KEYS[7], id)
+    local body = redis.call('HGET', KEYS[6], requests[i])
     if body then
-      add('reply', id, body)
+      add('request', requests[i], body)
     else
-      redis.call('ZREM', KEYS[5], id)
+      redis.call('ZREM', KEYS[4], requests[i])
+      redis.call('ZREM', KEYS[8], requests[i])
     end
   end
 end
