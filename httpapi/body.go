@@ -10,8 +10,9 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
-// freeBody is how much of each body counts against no bound: large bodies that
-// come slowly hold up other large ones, and never the ordinary messages.
+// freeBody is how much of each body, coming or going, counts against no bound:
+// large bodies that are slow hold up other large ones, and never the ordinary
+// messages.
 const freeBody = 64 << 10
 
 // errOverloaded: large bodies take as much memory as they may.

@@ -17,7 +17,6 @@ import (
 	"unicode"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -36,9 +35,10 @@ type ClientOptions struct {
 	// error that is a *msgbus.Refusal ends the message. net/http does not end a
 	// dial when its request ends, so it must end by itself; the default does.
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
-	InFlight    int           // messages on their way to one twin; default 16
-	MaxInFlight int64         // bytes on their way to all twins; default 64 MiB
-	Timeout     time.Duration // for an answer, beyond what the size takes; default 10 s
+	InFlight    int              // messages on their way to one twin; default 16
+	MaxInFlight int64            // bytes of large messages on their way to all twins, an eighth of them to one; default 64 MiB
+	Timeout     time.Duration    // for an answer, beyond what the size takes; default 10 s
+	Now         func() time.Time // the clock of `now`; default time.Now
 }
 
 // A Client carries messages to other twins' relays.
@@ -47,7 +47,7 @@ type Client struct {
 	directory Directory
 	signer    Signer
 	http      *http.Client
-	bytes     *semaphore.Weighted
+	bytes     *budget
 }
 
 // NewClient returns a Client. It follows no redirect and knows no proxy: the
@@ -62,6 +62,9 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 	if opts.Timeout == 0 {
 		opts.Timeout = 10 * time.Second
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	if opts.Dial == nil {
 		opts.Dial = (&net.Dialer{Timeout: opts.Timeout}).DialContext
 	}
@@ -69,7 +72,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		opts:      opts,
 		directory: directory,
 		signer:    signer,
-		bytes:     semaphore.NewWeighted(opts.MaxInFlight),
+		bytes:     newBudget(opts.MaxInFlight),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            opts.Dial,
@@ -103,8 +106,15 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	var failed *msgbus.Failure // guarded by mu
 	var group errgroup.Group
 	group.SetLimit(c.opts.InFlight)
+	own := newBudget(c.opts.MaxInFlight / 8)
 	for i, o := range messages {
 		group.Go(func() error {
+			release, err := c.reserve(ctx, own, o.Message)
+			if err != nil {
+				errs[i] = err
+				return nil
+			}
+			defer release()
 			mu.Lock()
 			stop := failed
 			mu.Unlock()
@@ -125,21 +135,51 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	return errs
 }
 
-// post signs and sends one message and reads what became of it.
-func (c *Client) post(ctx context.Context, twin uint32, endpoint string, o msgbus.Outgoing) error {
+// reserve waits until a message may be on its way: first for its twin's own
+// share, so that a slow twin's messages do not queue for what others need.
+func (c *Client) reserve(ctx context.Context, own *budget, m *msgbus.Message) (release func(), err error) {
+	size := len(m.AppendWire(nil)) - freeBody
+	if size <= 0 {
+		return func() {}, nil
+	}
+	stopped := &msgbus.Failure{Reason: msgbus.Timeout, Detail: "stopped before it was sent"}
+	releaseOwn, err := own.acquire(ctx, size)
+	if err != nil {
+		return nil, stopped
+	}
+	releaseAll, err := c.bytes.acquire(ctx, size)
+	if err != nil {
+		releaseOwn()
+		return nil, stopped
+	}
+	return func() { releaseAll(); releaseOwn() }, nil
+}
+
+// seal makes a message of what its peer accepts at this moment: a message of an
+// older `now` is refused for good.
+func (c *Client) seal(o msgbus.Outgoing) (body []byte) {
+	o.Message.Now = c.opts.Now().Unix()
 	if o.Kind == msgbus.ReplyParcel {
-		o.Message.PinReply()
+		pin(o.Message)
 	}
 	challenge := o.Message.Challenge()
 	o.Message.Signature = hex.EncodeToString(c.signer.Sign(challenge[:]))
-	body := o.Message.AppendWire(nil)
+	return o.Message.AppendWire(nil)
+}
 
-	weight := min(int64(len(body)), c.opts.MaxInFlight)
-	if err := c.bytes.Acquire(ctx, weight); err != nil {
-		return &msgbus.Failure{Reason: msgbus.Timeout, Detail: "stopped before it was sent"}
+// pin makes a reply one that only its twin can read as a message to itself, and
+// an error if it cannot be made one: empty data can always be pinned.
+func pin(reply *msgbus.Message) {
+	if reply.PinReply() {
+		return
 	}
-	defer c.bytes.Release(weight)
+	reply.Data, reply.Error = "", "the service's answer cannot be signed so that only its twin can read it"
+	reply.PinReply()
+}
 
+// post seals and sends one message and reads what became of it.
+func (c *Client) post(ctx context.Context, twin uint32, endpoint string, o msgbus.Outgoing) error {
+	body := c.seal(o)
 	limit := c.limit(len(body))
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -41,6 +41,9 @@ func peer(t *testing.T, opts httpapi.ClientOptions, serve http.HandlerFunc) *htt
 
 func client(t *testing.T, opts httpapi.ClientOptions, d httpapi.Directory) *httpapi.Client {
 	t.Helper()
+	if opts.Now == nil {
+		opts.Now = func() time.Time { return time.Unix(clock, 0) }
+	}
 	c := httpapi.NewClient(opts, d, identity(t, "//Alice", twin.SR25519))
 	t.Cleanup(c.Close)
 	return c
@@ -143,6 +146,32 @@ func TestARepliesDataIsPinnedBeforeItIsSigned(t *testing.T) {
 	}
 	if got := strings.Join(data, " "); got != "MTE1IA== MTE1" {
 		t.Errorf("the data left as %s", got)
+	}
+}
+
+// "QUJD" to twin 10011002 is "QUJD1001" to twin 1002: an answer that cannot be
+// pinned must not leave, and whoever asked must learn why there is none.
+func TestAReplyThatCannotBePinnedBecomesAnError(t *testing.T) {
+	var got *msgbus.Message
+	c := peer(t, httpapi.ClientOptions{}, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got, _ = msgbus.Decode(body)
+	})
+	m := reply()
+	m.Data, m.Destinations = "QUJD", []uint32{10011002}
+	if errs := c.Send(t.Context(), 10011002, outgoing(msgbus.ReplyParcel, m)); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	if got.Data != "IA==" || got.Error != "the service's answer cannot be signed so that only its twin can read it" {
+		t.Errorf("it left with data %q and error %q", got.Data, got.Error)
+	}
+	challenge := got.Challenge()
+	signature, err := hex.DecodeString(got.Signature)
+	if err == nil {
+		err = twin.Verify(identity(t, "//Alice", twin.SR25519).PublicKey(), challenge[:], signature)
+	}
+	if err != nil {
+		t.Errorf("the error is not signed as it left: %v", err)
 	}
 }
 

@@ -154,36 +154,133 @@ func TestAtMostInFlightMessagesAreUnderWay(t *testing.T) {
 	})
 }
 
-// All that is on its way to all twins stays within the bound: a message that
-// does not fit waits, and a relay that stops does not wait for it.
-func TestBytesUnderWayToAllTwinsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipes()
-		held := 0
-		go func() {
-			for {
-				conn, err := l.Accept()
-				if err != nil {
-					return
+// A peer that takes what comes, and answers only when it is let.
+type slowPeer struct {
+	*pipes
+	arrived chan *msgbus.Message
+	let     chan struct{} // one message each; closed, all
+	server  *http.Server
+}
+
+func newSlowPeer() *slowPeer {
+	p := &slowPeer{pipes: newPipes(), arrived: make(chan *msgbus.Message, 100), let: make(chan struct{})}
+	p.server = httpapi.HTTPServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		m, _ := msgbus.Decode(body)
+		p.arrived <- m
+		<-p.let
+	}))
+	go p.server.Serve(p)
+	return p
+}
+
+// requestOf is a request with so much data.
+func requestOf(size int) *msgbus.Message {
+	m := request()
+	m.Data = strings.Repeat("QUJD", size/4)
+	return m
+}
+
+// send sends to one twin, and its outcomes come when they are known.
+func send(ctx context.Context, c *httpapi.Client, messages ...*msgbus.Message) <-chan []error {
+	done := make(chan []error, 1)
+	go func() { done <- c.Send(ctx, self, outgoing(msgbus.RequestParcel, messages...)) }()
+	return done
+}
+
+// A message that waits for a slow batch is refused for good if its `now` is over
+// 60 s old when it goes out at last.
+func TestNowIsWhenAMessageGoesOut(t *testing.T) {
+	for name, opts := range map[string]httpapi.ClientOptions{
+		"waits for its turn": {InFlight: 1},
+		"waits for bytes":    {MaxInFlight: 1 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newSlowPeer()
+				opts.Dial, opts.Now = p.dial, time.Now
+				c := client(t, opts, endpoint("peer:8051"))
+				m := requestOf(100 << 10)
+				m.Now = time.Now().Unix()
+				done := send(t.Context(), c, m, m.Clone())
+				for range 2 {
+					<-time.After(40 * time.Second)
+					if got := (<-p.arrived).Now; got != time.Now().Unix()-40 {
+						t.Errorf("its now is %d s old after 40 s", time.Now().Unix()-got)
+					}
+					p.let <- struct{}{}
 				}
-				held++
-				go io.Copy(io.Discard, conn)
-			}
-		}()
+				for _, err := range <-done {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				c.Close()
+				p.server.Close()
+			})
+		})
+	}
+}
+
+// Large messages on their way to all twins stay within the bound: one that does
+// not fit waits, and a relay that stops does not wait for it. What is small does
+// not wait for slow twins.
+func TestLargeMessagesUnderWayToAllTwinsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		p := newSlowPeer()
 		ctx, stop := context.WithCancel(t.Context())
-		c := client(t, httpapi.ClientOptions{Dial: l.dial, MaxInFlight: 1 << 10}, endpoint("peer:8051"))
-		done := make(chan []error)
-		large := request()
-		large.Data = strings.Repeat("QUJD", 1<<10) // more than fits: it goes alone
-		go func() { done <- c.Send(ctx, self, outgoing(msgbus.RequestParcel, large, large.Clone())) }()
+		c := client(t, httpapi.ClientOptions{Dial: p.dial, MaxInFlight: most}, endpoint("peer:8051"))
+		var slow []<-chan []error
+		for range 9 {
+			slow = append(slow, send(ctx, c, requestOf(most/8+64<<10-1<<10)))
+		}
 		synctest.Wait()
-		if held != 1 {
-			t.Errorf("%d messages are under way", held)
+		if n := len(p.arrived); n != 8 {
+			t.Errorf("%d messages are under way, want 8", n)
+		}
+		small := send(ctx, c, requestOf(50<<10))
+		synctest.Wait()
+		if n := len(p.arrived); n != 9 {
+			t.Errorf("a small message is held up: %d are under way, want 9", n)
 		}
 		stop()
-		for _, err := range <-done {
-			failureOf(t, err)
+		for _, done := range append(slow, small) {
+			for _, err := range <-done {
+				failureOf(t, err)
+			}
 		}
-		l.Close()
+		close(p.let)
+		c.Close()
+		p.server.Close()
+	})
+}
+
+// A hostile twin that asks for large answers and takes them slowly must not have
+// all of the bound: others' large messages would wait for a minute each.
+func TestLargeMessagesUnderWayToOneTwinAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		p := newSlowPeer()
+		c := client(t, httpapi.ClientOptions{Dial: p.dial, MaxInFlight: most}, endpoint("peer:8051"))
+		large := requestOf(most/16 + 64<<10 - 1<<10) // of which two fit
+		slow := send(t.Context(), c, large, large.Clone(), large.Clone(), large.Clone(), large.Clone())
+		synctest.Wait()
+		if n := len(p.arrived); n != 2 {
+			t.Errorf("%d messages are under way to one twin, want 2", n)
+		}
+		other := send(t.Context(), c, large.Clone())
+		synctest.Wait()
+		if n := len(p.arrived); n != 3 {
+			t.Errorf("another twin's message waits: %d are under way, want 3", n)
+		}
+		close(p.let)
+		for _, err := range append(<-slow, <-other...) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		c.Close()
+		p.server.Close()
 	})
 }

@@ -19,6 +19,7 @@
 // (PinReply, MarkResult); outbound takes any 2xx for an acceptance, since
 // published relays differ.
 //
-// A handler ends with its request's context: for a long poll not to hold up the
-// stop of the relay, give the http.Server a BaseContext that ends with it.
+// A handler ends with its request's context, which http.Server.Shutdown leaves
+// alone: for a long poll not to hold up the stop of the relay, close
+// ServerOptions.Stop with it.
 package httpapi

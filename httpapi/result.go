@@ -7,8 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +45,7 @@ func (s *Server) result(w http.ResponseWriter, req *http.Request) {
 		release, ok := s.waits.begin(req.RemoteAddr)
 		if !ok {
 			w.Header().Set("Retry-After", "1")
-			writeError(w, http.StatusTooManyRequests, msgbus.Refuse(msgbus.Overloaded, "too many requests of this address are waiting"))
+			writeError(w, http.StatusTooManyRequests, msgbus.Refuse(msgbus.Overloaded, "too many requests are waiting, of this address or in all"))
 			return
 		}
 		defer release()
@@ -122,33 +122,48 @@ func (s *Server) signResults(queue string, source uint32, messages []string) []b
 	return append(out, ']')
 }
 
-// waits bounds the long polls of each address.
+// waits bounds the long polls, of each caller and in all.
 type waits struct {
-	most int
+	most    int // of one caller
+	mostAll int
 
 	mu   sync.Mutex
-	open map[string]int // by address without port; guarded by mu
+	open map[string]int // by caller; guarded by mu
+	all  int            // guarded by mu
 }
 
 func (w *waits) begin(remote string) (release func(), ok bool) {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
+	from := caller(remote)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.open[host] >= w.most {
+	if w.all >= w.mostAll || w.open[from] >= w.most {
 		return nil, false
 	}
 	if w.open == nil {
 		w.open = make(map[string]int)
 	}
-	w.open[host]++
+	w.open[from]++
+	w.all++
 	return func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.open[host]--; w.open[host] == 0 {
-			delete(w.open, host)
+		w.all--
+		if w.open[from]--; w.open[from] == 0 {
+			delete(w.open, from)
 		}
 	}, true
+}
+
+// caller is whom an address counts as: of IPv6 its /64, since whoever has one
+// address there has them all.
+func caller(remote string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	addr := at.Addr().WithZone("").Unmap()
+	if addr.Is4() {
+		return addr.String()
+	}
+	return netip.PrefixFrom(addr, 64).Masked().String()
 }

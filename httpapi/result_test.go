@@ -244,6 +244,51 @@ func TestWaitsOfOneAddressAreBounded(t *testing.T) {
 	})
 }
 
+// Whoever has one IPv6 address has 2^64 of them: they count as one. Those that
+// carry an IPv4 address count as that.
+func TestWaitsAreCountedByNetwork(t *testing.T) {
+	for _, c := range []struct {
+		one, other string
+		same       bool
+	}{
+		{"[2001:db8:1:2::1]:1", "[2001:db8:1:2:ffff::9]:2", true},
+		{"[2001:db8:1:2::1]:1", "[2001:db8:1:3::1]:1", false},
+		{"[fe80::1%eth0]:1", "[fe80::2%eth1]:1", true},
+		{"[::ffff:192.0.2.1]:1", "192.0.2.1:2", true},
+		{"[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:1", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, func(o *httpapi.ServerOptions) { o.MaxWaits = 1 })
+			b.results.held[uuid4] = nil
+			go b.poll(t.Context(), "?wait=20s", c.one)
+			synctest.Wait()
+			if got := b.poll(t.Context(), "?wait=1s", c.other); (got.code == 429) != c.same {
+				t.Errorf("%s and %s: %d", c.one, c.other, got.code)
+			}
+		})
+	}
+}
+
+// Many addresses together cannot take all of a relay's connections either.
+func TestWaitsOfAllAddressesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 256
+		b := newBench(t)
+		b.results.held[uuid4] = nil
+		ctx, gone := context.WithCancel(t.Context())
+		for n := range most {
+			go b.poll(ctx, "?wait=20s", fmt.Sprintf("198.51.100.%d:1", n))
+		}
+		synctest.Wait()
+		b.poll(t.Context(), "?wait=20s", "192.0.2.1:1").errorIs(t, 429, msgbus.Overloaded, "waiting")
+		gone()
+		synctest.Wait()
+		if got := b.poll(t.Context(), "?wait=1s", "192.0.2.1:1"); got.code != 200 {
+			t.Errorf("refused after all waits have ended: %d", got.code)
+		}
+	})
+}
+
 // A stop must not wait half a minute for clients that wait.
 func TestALongPollEndsWhenTheRelayStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,8 @@ type ServerOptions struct {
 	Twin        uint32           // the twin that this relay serves
 	MaxBody     int64            // bytes of a body; default 4 MiB
 	MaxInFlight int64            // bytes of large bodies at once; default 64 MiB
-	MaxWaits    int              // long polls at once for one address; default 8
+	MaxWaits    int              // long polls at once for one address, or one /64 of IPv6; default 8
+	MaxAllWaits int              // long polls at once in all; default 256
 	LongestWait time.Duration    // of a long poll; default 30 s
 	Stop        <-chan struct{}  // closed when long polls are to end; may be nil
 	Now         func() time.Time // the clock that `now` is held against; default time.Now
@@ -79,6 +80,9 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.MaxWaits == 0 {
 		opts.MaxWaits = 8
 	}
+	if opts.MaxAllWaits == 0 {
+		opts.MaxAllWaits = 256
+	}
 	if opts.LongestWait == 0 {
 		opts.LongestWait = 30 * time.Second
 	}
@@ -88,7 +92,7 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
 		inFlight: semaphore.NewWeighted(opts.MaxInFlight),
-		waits:    waits{most: opts.MaxWaits},
+		waits:    waits{most: opts.MaxWaits, mostAll: opts.MaxAllWaits},
 		// Strangers must not fill the disk with lines, nor hide one kind behind another.
 		log: opts.Log.Sample(zerolog.LevelSampler{InfoSampler: fewASecond(), WarnSampler: fewASecond()}),
 	}

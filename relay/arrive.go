@@ -190,9 +190,10 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 }
 
 // seen notes that a twin has just shown that it is there: a lane that rests
-// because it was not need not rest longer.
+// because it was not need not rest longer. Redis knows whether it rests, also
+// after a restart and where another relay serves the lane.
 func (r *Relay) seen(ctx context.Context, twin uint32) {
-	if !r.lanes.failing(twin) || !r.hasten.allow(twin) {
+	if !r.hasten.allow(twin) {
 		return
 	}
 	if rested, err := r.backlog.Hasten(ctx, twin); err == nil && rested {

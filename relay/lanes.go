@@ -133,15 +133,6 @@ func (l *lanes) drain(limit time.Duration) {
 	cancel()
 }
 
-// failing tells whether a lane's last attempt failed, as far as this process
-// knows.
-func (l *lanes) failing(twin uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	_, ok := l.broken[twin]
-	return ok
-}
-
 // brokenMost bounds what is remembered of failing lanes.
 const brokenMost = 100_000
 

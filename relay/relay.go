@@ -100,12 +100,15 @@ func (r *Relay) Ready() <-chan struct{} { return r.ready }
 // an error only when it must not go on: another process has this instance's
 // name (msgbus.ErrSuperseded).
 func (r *Relay) Run(ctx context.Context) error {
-	for {
+	for again := false; ; again = true {
 		if err := r.join(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
+		}
+		if again {
+			r.log.Warn().Msg("began a new session: this relay was silent for longer than its lease, or Redis lost the old one")
 		}
 		r.readyOnce.Do(func() { close(r.ready) })
 		err := r.serve(ctx)
@@ -116,7 +119,6 @@ func (r *Relay) Run(ctx context.Context) error {
 		if !errors.Is(err, msgbus.ErrFenced) {
 			return err
 		}
-		r.log.Warn().Msg("the session is gone: this relay was silent for longer than its lease, or Redis lost it; beginning a new one")
 	}
 }
 

@@ -197,7 +197,7 @@ func TestFencedRelayBeginsANewSession(t *testing.T) {
 	}
 }
 
-const sessionGone = "the session is gone: this relay was silent for longer than its lease, or Redis lost it; beginning a new one"
+const sessionGone = "began a new session: this relay was silent for longer than its lease, or Redis lost the old one"
 
 // Two relays of one name would take each other's claims. The older one ends
 // and says why.

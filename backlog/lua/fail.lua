@@ -15,11 +15,11 @@ local failing = tonumber(redis.call('HGET', KEYS[2], 'failing') or 0)
 local rest = math.min(ARGV[4], ARGV[3] * 2 ^ math.min(failing, 32)) * ARGV[5] / 1000
 redis.call('HDEL', KEYS[2], 'owner')
 redis.call('ZADD', KEYS[1], int(now + rest), ARGV[2])
+redis.call('HSET', KEYS[2], 'reason', ARGV[7], 'detail', ARGV[8])
 if ARGV[6] ~= '1' then
   return {}
 end
 redis.call('HINCRBY', KEYS[2], 'failing', 1)
-redis.call('HSET', KEYS[2], 'reason', ARGV[7], 'detail', ARGV[8])
 local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
 local result = {}
 local bytes = 0

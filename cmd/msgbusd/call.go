@@ -96,16 +96,33 @@ func (p *replyPrinter) printAll(ctx context.Context, rdb *redis.Client, m *msgbu
 		if err != nil {
 			return exitCode{exitErrorReply, fmt.Errorf("the reply is no message: %w", err)}
 		}
-		missing = slices.DeleteFunc(missing, func(id uint32) bool { return id == reply.Source })
-		failed = failed || reply.Error != ""
 		if err := p.print(reply, raw); err != nil {
 			return err
 		}
+		if refusedHere(m, reply) {
+			return exitCode{code: exitErrorReply}
+		}
+		missing = slices.DeleteFunc(missing, func(id uint32) bool { return id == reply.Source })
+		failed = failed || reply.Error != ""
 	}
 	if failed {
 		return exitCode{code: exitErrorReply} // print has said which
 	}
 	return nil
+}
+
+// refusedHere tells whether the local relay has refused a whole request: no
+// other reply will come. Its error goes from its own twin to its own twin, which
+// may be one of those asked; only the text tells it from that twin's reply then.
+func refusedHere(asked, reply *msgbus.Message) bool {
+	switch {
+	case reply.Error == "":
+		return false
+	case !slices.Contains(asked.Destinations, reply.Source):
+		return true
+	default:
+		return slices.Equal(reply.Destinations, []uint32{reply.Source}) && strings.HasPrefix(reply.Error, "received invalid message")
+	}
 }
 
 func (p *replyPrinter) print(reply *msgbus.Message, raw []byte) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/httpapi"
+	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
 	"github.com/msgbusd/msgbusd/twin"
 )
@@ -181,7 +182,7 @@ func (d *daemonProcess) relay(ctx context.Context, id uint32) error {
 	s := d.settings
 	d.store.SetTwin(id)
 	names := &directory{twins: d.twins, peerPort: s.peerPort, log: d.log}
-	client := httpapi.NewClient(httpapi.ClientOptions{Dial: dialer(twin.NewGuard(s.allow))}, names, s.identity)
+	client := httpapi.NewClient(httpapi.ClientOptions{Dial: dialer(twin.NewGuard(s.allow), nil), Now: d.store.Now}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
 		Twin: id, Workers: s.workers, Expose: s.expose, RefServices: s.refServices, LeftCommands: s.brpop,
@@ -199,7 +200,7 @@ func (d *daemonProcess) relay(ctx context.Context, id uint32) error {
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer stopPublic()
-		relayErr = r.Run(relaying)
+		relayErr = finalIfSuperseded(r.Run(relaying))
 	})
 	group.Go(func() {
 		defer stopRelay()
@@ -207,6 +208,15 @@ func (d *daemonProcess) relay(ctx context.Context, id uint32) error {
 	})
 	group.Wait()
 	return errors.Join(relayErr, publicErr)
+}
+
+// finalIfSuperseded makes the loss of the instance's name final: restarted, two
+// processes of one name would end each other for ever.
+func finalIfSuperseded(err error) error {
+	if errors.Is(err, msgbus.ErrSuperseded) {
+		return exitCode{exitConfig, err}
+	}
+	return err
 }
 
 // servePublic opens the public side once the relay is there.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -66,15 +68,29 @@ func (d *directory) Verify(ctx context.Context, id uint32, challenge, signature 
 	return msgbus.Refuse(msgbus.BadSignature, "the signature is not of twin %d", id)
 }
 
-// dialer connects to what the guard allows.
-func dialer(guard *twin.Guard) func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Control: guard.Control}
+// dialer connects to what the guard allows. A name may have several addresses:
+// it is refused, for good, only if the guard allows none that was tried.
+// Resolver nil is the system's.
+func dialer(guard *twin.Guard, resolver *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		var allowed atomic.Bool // net.Dialer tries IPv4 and IPv6 side by side
+		d := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second, Resolver: resolver,
+			Control: func(network, address string, raw syscall.RawConn) error {
+				err := guard.Control(network, address, raw)
+				if err == nil {
+					allowed.Store(true)
+				}
+				return err
+			}}
 		conn, err := d.DialContext(ctx, network, address)
-		if errors.Is(err, twin.ErrAddressNotAllowed) {
+		switch {
+		case !errors.Is(err, twin.ErrAddressNotAllowed): // net.Dialer tells of the first address
+			return conn, err
+		case allowed.Load():
+			return nil, fmt.Errorf("the addresses that may be dialled do not answer, and of the others: %v", err)
+		default:
 			return nil, msgbus.Refuse(msgbus.AddressNotAllowed, "the address in the twin's record may not be dialled: %v", err)
 		}
-		return conn, err
 	}
 }
 

@@ -69,7 +69,7 @@ func TestOlderRelayOfTheSameNameEndsItself(t *testing.T) {
 	second := f.siteOn(1001, a.redis)
 	older := a.start("--instance", "the-one")
 	newer := second.start("--instance", "the-one")
-	older.wantExit(1)
+	older.wantExit(78)
 	older.wantSaid("another relay has started under the same instance name", "--instance")
 	f.register(a.id, a.identity.Account(), second.listen)
 	a.echo()
