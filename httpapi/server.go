@@ -113,6 +113,13 @@ func (s *Server) Handler() http.Handler {
 	return r
 }
 
+// Unready answers while there is no relay yet: the peer is to come back, and not
+// to wait for an answer that no one will give.
+func Unready(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Retry-After", "1")
+	writeError(w, http.StatusServiceUnavailable, msgbus.Refuse(msgbus.Starting, "this relay is starting"))
+}
+
 // HTTPServer wraps a handler with the limits that a listener on the open
 // network needs. Slow bodies get the time that slow peers are given by
 // [Client].

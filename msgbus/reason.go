@@ -71,6 +71,8 @@ const (
 	BelowWindow Reason = "below_window"
 	// Overloaded: this relay has as many bytes or callers waiting as it may.
 	Overloaded Reason = "overloaded"
+	// Starting: the relay waits for Redis or the resolver and takes nothing yet.
+	Starting Reason = "starting"
 	// StorageFull: Redis takes no more data.
 	StorageFull Reason = "storage_full"
 	// StorageFailed: Redis cannot be reached or cannot serve now.

@@ -62,6 +62,7 @@ type daemonProcess struct {
 	public   net.Listener
 	admin    net.Listener
 	ready    readiness
+	gate     gate
 }
 
 // newDaemon opens what can be opened at once. The result must be run or closed.
@@ -78,6 +79,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	}()
 	d.store, err = backlog.Open(backlog.Options{
 		Redis: s.redis, Prefix: s.prefix, Twin: s.twin, Instance: s.instance, MaxLife: s.maxExp,
+		MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead,
 	})
 	if err != nil {
 		return nil, err
@@ -122,10 +124,11 @@ func (d *daemonProcess) close() {
 
 // run serves until ctx ends, which is no error, and closes everything.
 //
-// Start order: the admin side, so that it can tell what the rest waits for;
+// Start order: the admin side, so that it can tell what the rest waits for; the
+// public side, which tells peers to come back until all the rest is there;
 // Redis, since records of twins are kept there; the own twin, since nothing may
 // be signed with a key that is not the twin's; the relay, which takes over what
-// an older process left; the public side, which needs all of these.
+// an older process left.
 //
 // Stop order: systemd hears of it; the public side, so that nothing new comes
 // in; the relay, which finishes what is in flight; the admin side last, so that
@@ -150,6 +153,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	group.Go(func() {
 		<-work.Done()
 		d.ready.stop()
+		d.log.Info().Msg("stopping; a second signal ends it at once")
 		notify(daemon.SdNotifyStopping, status("stopping"))
 	})
 	group.Wait()
@@ -157,8 +161,31 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	return errors.Join(adminErr, workErr)
 }
 
-// work does all but the admin side.
+// work does all but the admin side. The relay ends after the public side, and
+// each of the two ends the other.
 func (d *daemonProcess) work(ctx context.Context) error {
+	public, stopPublic := context.WithCancel(ctx)
+	defer stopPublic()
+	served, publicEnded := context.WithCancel(context.WithoutCancel(ctx))
+	defer publicEnded()
+	var publicErr, relayErr error
+	var group sync.WaitGroup
+	group.Go(func() {
+		defer publicEnded()
+		defer stopPublic()
+		publicErr = serveHTTP(public, d.public, &d.gate, d.log)
+	})
+	group.Go(func() {
+		defer stopPublic()
+		relayErr = d.serveTwin(public, served)
+	})
+	group.Wait()
+	return errors.Join(relayErr, publicErr)
+}
+
+// serveTwin finds out which twin this is and runs its relay until served ends;
+// ctx ends before that, when nothing new is to begin.
+func (d *daemonProcess) serveTwin(ctx, served context.Context) error {
 	if err := d.awaitRedis(ctx); err != nil {
 		return unlessStopped(ctx, err)
 	}
@@ -166,7 +193,7 @@ func (d *daemonProcess) work(ctx context.Context) error {
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
-	return d.relay(ctx, id)
+	return d.relay(ctx, served, id)
 }
 
 // unlessStopped forgets an error that is nothing but the stop.
@@ -177,37 +204,45 @@ func unlessStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// relay runs the relay and its public side; when one ends, so does the other.
-func (d *daemonProcess) relay(ctx context.Context, id uint32) error {
+// relay runs the relay of a twin and, once it has a session, opens the gate.
+func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	s := d.settings
 	d.store.SetTwin(id)
 	names := &directory{twins: d.twins, peerPort: s.peerPort, log: d.log}
-	client := httpapi.NewClient(httpapi.ClientOptions{Dial: dialer(twin.NewGuard(s.allow), nil), Now: d.store.Now}, names, s.identity)
+	client := httpapi.NewClient(httpapi.ClientOptions{
+		Dial: dialer(twin.NewGuard(s.allow), nil), Now: d.store.Now, MaxInFlight: int64(s.maxInFlight),
+	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
 		Twin: id, Workers: s.workers, Expose: s.expose, RefServices: s.refServices, LeftCommands: s.brpop,
-		MaxMessage: s.maxBody, MaxLife: s.maxExp, Drain: s.drain, Beat: beat, Log: d.log,
+		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
+		Drain: s.drain, Beat: beat, Log: d.log,
 	}, d.store, client)
-	// The relay ends by its own context: after the public side, not with it.
-	public, stopPublic := context.WithCancel(ctx)
-	relaying, stopRelay := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopPublic()
-	defer stopRelay()
 	server := httpapi.NewServer(httpapi.ServerOptions{
-		Twin: id, MaxBody: int64(s.maxBody), Stop: public.Done(), Now: d.store.Now, Log: d.log,
+		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
 	}, r, d.store, names, s.identity)
-	var relayErr, publicErr error
+
+	d.ready.not("the relay has no session yet")
 	var group sync.WaitGroup
 	group.Go(func() {
-		defer stopPublic()
-		relayErr = finalIfSuperseded(r.Run(relaying))
+		select {
+		case <-r.Ready():
+			d.announce(id, server.Handler())
+		case <-ctx.Done():
+		}
 	})
-	group.Go(func() {
-		defer stopRelay()
-		publicErr = d.servePublic(public, id, r.Ready(), server.Handler())
-	})
+	err := r.Run(served)
 	group.Wait()
-	return errors.Join(relayErr, publicErr)
+	return finalIfSuperseded(err)
+}
+
+// announce opens the gate and says so.
+func (d *daemonProcess) announce(id uint32, h http.Handler) {
+	d.gate.open(h)
+	d.ready.yes(d.store.Ping)
+	d.log.Info().Uint32("twin", id).Str("account", d.settings.identity.Account()).Str("listen", d.public.Addr().String()).
+		Str("admin", d.admin.Addr().String()).Str("instance", d.settings.instance).Msg("serving")
+	notify(daemon.SdNotifyReady, status(fmt.Sprintf("serving twin %d", id)))
 }
 
 // finalIfSuperseded makes the loss of the instance's name final: restarted, two
@@ -217,19 +252,4 @@ func finalIfSuperseded(err error) error {
 		return exitCode{exitConfig, err}
 	}
 	return err
-}
-
-// servePublic opens the public side once the relay is there.
-func (d *daemonProcess) servePublic(ctx context.Context, id uint32, ready <-chan struct{}, h http.Handler) error {
-	d.ready.not("the relay has no session yet")
-	select {
-	case <-ready:
-	case <-ctx.Done():
-		return nil
-	}
-	d.ready.yes(d.store.Ping)
-	d.log.Info().Uint32("twin", id).Str("account", d.settings.identity.Account()).Str("listen", d.public.Addr().String()).
-		Str("admin", d.admin.Addr().String()).Str("instance", d.settings.instance).Msg("serving")
-	notify(daemon.SdNotifyReady, status(fmt.Sprintf("serving twin %d", id)))
-	return serveHTTP(ctx, d.public, h, d.log)
 }

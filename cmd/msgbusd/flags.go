@@ -88,9 +88,20 @@ func limitFlags() []cli.Flag {
 			Usage: "longest `TIME` that a request lives: cut to it for local apps, refused when it comes from remote"},
 		&cli.IntFlag{Name: "max-body", Category: groupLimits, EnvVars: variable("max-body"), Value: 4 << 20,
 			Usage: "`BYTES` of the largest message"},
+		number("max-dst", 1000, "`NUMBER` of twins that one request may name"),
+		number("max-backlog", 1_000_000, "`NUMBER` of requests that wait for replies; then the relay takes no more, and the queue waits"),
+		number("max-queue", 100_000, "`NUMBER` of messages in one service's queue; then remote requests are refused"),
+		number("max-unread", 1000, "`NUMBER` of queues that remote requests may fill and no service has read"),
+		number("max-replies", 100_000, "`NUMBER` of replies that wait for one twin; then its requests are refused"),
+		number("max-dead", 10_000, "`NUMBER` of dead letters that are kept, about"),
+		number("max-in-flight", 64<<20, "`BYTES` of large messages on their way at once, in and out each"),
 		&cli.DurationFlag{Name: "drain", Category: groupLimits, EnvVars: variable("drain"), Value: 10 * time.Second,
 			Usage: "longest `TIME` that a stop waits for what is in flight"},
 	}
+}
+
+func number(name string, value int, usage string) cli.Flag {
+	return &cli.IntFlag{Name: name, Category: groupLimits, EnvVars: variable(name), Value: value, Usage: usage}
 }
 
 // logFlags are shared by the commands that run until they are stopped.

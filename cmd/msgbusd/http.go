@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -34,4 +35,17 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log zerolog.
 	}
 	<-done
 	return nil
+}
+
+// A gate tells clients to come back until there is something behind it.
+type gate struct{ behind atomic.Pointer[http.Handler] }
+
+func (g *gate) open(h http.Handler) { g.behind.Store(&h) }
+
+func (g *gate) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if h := g.behind.Load(); h != nil {
+		(*h).ServeHTTP(w, req)
+		return
+	}
+	httpapi.Unready(w, req)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,12 +26,24 @@ func process() int {
 	go func() {
 		<-signals
 		stop()
+		soon := time.After(together)
+		for next := false; !next; {
+			select {
+			case <-signals:
+			case <-soon:
+				next = true
+			}
+		}
 		<-signals
 		fmt.Fprintln(os.Stderr, "msgbusd: ended at once by a second signal")
 		os.Exit(exitError)
 	}()
 	return run(ctx, os.Args, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 }
+
+// together is how close two signals are one: some tools signal a process and
+// then its group.
+const together = 100 * time.Millisecond
 
 // silence takes the log of go-redis, which the library keeps in one variable
 // for all clients: what it says there, its errors say again, and are reported.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/msgbusd/msgbusd/internal/redistest"
 )
@@ -103,7 +104,18 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard.await(t, "STOPPING=1")
-	if code := d.stop(t, syscall.SIGTERM); code != exitError {
+	// The first ones may count as one with that: some tools signal twice.
+	again := time.NewTicker(together)
+	defer again.Stop()
+	for ended := false; !ended; {
+		select {
+		case <-d.Done():
+			ended = true
+		case <-again.C:
+			_ = d.Signal(syscall.SIGTERM)
+		}
+	}
+	if code := d.wait(t); code != exitError {
 		t.Errorf("exit status %d, want %d; it said: %s", code, exitError, d.err)
 	}
 	if text := d.err.String(); !strings.Contains(text, "ended at once by a second signal") || strings.Contains(text, "stopped") {

@@ -86,6 +86,9 @@ func checkPrivate(file *os.File) error {
 	if err != nil {
 		return configError("%w", err)
 	}
+	if info.IsDir() {
+		return configError("%s is a folder, not a file with the key", file.Name())
+	}
 	forbidden := fs.FileMode(0o077)
 	if credentials := os.Getenv("CREDENTIALS_DIRECTORY"); credentials != "" && filepath.Dir(file.Name()) == filepath.Clean(credentials) {
 		forbidden = 0o037

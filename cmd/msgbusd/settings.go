@@ -29,12 +29,23 @@ type settings struct {
 	workers     int
 	maxExp      time.Duration
 	maxBody     int
+	bounds
 	drain       time.Duration
 	expose      []string
 	refServices []string
 	brpop       []string
 	allow       []netip.Prefix
 }
+
+// bounds are on what is kept, so that nothing grows without end.
+type bounds struct {
+	maxBacklog, maxQueue, maxUnread, maxReplies, maxDead int // entries
+	maxDestinations                                      int // of one request
+	maxInFlight                                          int // bytes, each way
+}
+
+// boundOptions are the options of bounds and the others that count something.
+var boundOptions = [...]string{"workers", "max-body", "max-backlog", "max-queue", "max-unread", "max-replies", "max-dead", "max-dst", "max-in-flight"}
 
 // readSettings checks what the command line, the environment and the
 // configuration file say.
@@ -61,6 +72,11 @@ func readSettings(c *cli.Context) (*settings, error) {
 		workers:     c.Int("workers"),
 		maxExp:      c.Duration("max-exp"),
 		maxBody:     c.Int("max-body"),
+		bounds: bounds{
+			maxBacklog: c.Int("max-backlog"), maxQueue: c.Int("max-queue"), maxUnread: c.Int("max-unread"),
+			maxReplies: c.Int("max-replies"), maxDead: c.Int("max-dead"),
+			maxDestinations: c.Int("max-dst"), maxInFlight: c.Int("max-in-flight"),
+		},
 		drain:       c.Duration("drain"),
 		expose:      c.StringSlice("expose"),
 		refServices: c.StringSlice("ref-services"),
@@ -99,7 +115,7 @@ func checkSettings(c *cli.Context) error {
 			return withHint(configError("--%s %q is no address to listen on", option, c.String(option)), "host:port, or :port for all addresses of this machine")
 		}
 	}
-	for _, option := range []string{"workers", "max-body"} {
+	for _, option := range boundOptions {
 		if c.Int(option) <= 0 {
 			return configError("--%s must be 1 or more", option)
 		}
