@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"math"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -126,23 +124,12 @@ func (m *Message) decode(data []byte) (seen int, mistake error) {
 	if dec.PeekKind() != '{' {
 		return 0, Refuse(Malformed, "not a JSON object")
 	}
-	if _, err := dec.ReadToken(); err != nil {
-		return 0, syntaxError(err)
-	}
-	for dec.PeekKind() != '}' {
-		tok, err := dec.ReadToken()
-		if err != nil {
-			return seen, syntaxError(err)
-		}
-		name := tok.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return seen, syntaxError(err)
-		}
+	err := members(dec, func(name string, value jsontext.Value) {
 		key := keyOf(name)
+		seen |= key
+		var err error
 		switch {
 		case key != 0:
-			seen |= key
 			err = m.set(key, name, value)
 		case looksKnown(name):
 			err = Refuse(Malformed, "key %q differs from a key of the message in case only", name)
@@ -152,14 +139,35 @@ func (m *Message) decode(data []byte) (seen int, mistake error) {
 		if mistake == nil {
 			mistake = err
 		}
-	}
-	if _, err := dec.ReadToken(); err != nil {
+	})
+	if err != nil {
 		return seen, syntaxError(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return seen, Refuse(Malformed, "more than one JSON value")
 	}
 	return seen, mistake
+}
+
+// members reads the object that comes next and visits its members.
+func members(dec *jsontext.Decoder, visit func(name string, value jsontext.Value)) error {
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != '}' {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := tok.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		visit(name, value)
+	}
+	_, err := dec.ReadToken()
+	return err
 }
 
 func syntaxError(err error) *Refusal {
@@ -174,19 +182,12 @@ func syntaxError(err error) *Refusal {
 // dialect.
 func (m *Message) salvage(data []byte) (seen int) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '{' {
+	if dec.PeekKind() != '{' {
 		return 0
 	}
-	for dec.PeekKind() == '"' {
-		tok, err := dec.ReadToken()
-		if err != nil {
-			return seen
-		}
-		key := keyOf(tok.String())
-		value, err := dec.ReadValue()
-		if err != nil {
-			return seen
-		}
+	// What stands before its syntax fails is all that there is.
+	_ = members(dec, func(name string, value jsontext.Value) {
+		key := keyOf(name)
 		seen |= key
 		switch {
 		case key == keyReturnQueue && m.ReturnQueue == "":
@@ -194,7 +195,7 @@ func (m *Message) salvage(data []byte) (seen int) {
 		case key == keyRef && m.Ref == "":
 			m.Ref, _ = text(value)
 		}
-	}
+	})
 	return seen
 }
 
@@ -252,146 +253,4 @@ func (m *Message) keepExtra(name string, value jsontext.Value) {
 	m.extra, _ = jsontext.AppendQuote(m.extra, name)
 	m.extra = append(m.extra, ':')
 	m.extra = append(m.extra, value...)
-}
-
-// text reads a string, or null as "".
-func text(v jsontext.Value) (string, bool) {
-	switch v.Kind() {
-	case 'n':
-		return "", true
-	case '"':
-		if bytes.IndexByte(v, '\\') < 0 {
-			return string(v[1 : len(v)-1]), true
-		}
-		b, err := jsontext.AppendUnquote(nil, v)
-		return string(b), err == nil
-	}
-	return "", false
-}
-
-// integer reads a number, a number written as text, or null as 0. Fractions
-// are cut off and what no int64 holds becomes the nearest one: `now` and `exp`
-// come from clocks that are not ours.
-func integer(v jsontext.Value) (int64, bool) {
-	s := string(v)
-	switch v.Kind() {
-	case 'n':
-		return 0, true
-	case '"':
-		var ok bool
-		if s, ok = text(v); !ok {
-			return 0, false
-		}
-		if s == "" {
-			return 0, true
-		}
-		if strings.Trim(s, "+-.0123456789Ee") != "" {
-			return 0, false // strconv would take Inf, NaN and hexadecimal too
-		}
-	case '0':
-	default:
-		return 0, false
-	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return n, true
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	switch {
-	case err != nil && !errors.Is(err, strconv.ErrRange):
-		return 0, false
-	case f >= math.MaxInt64:
-		return math.MaxInt64, true
-	case f <= math.MinInt64:
-		return math.MinInt64, true
-	}
-	return int64(f), true
-}
-
-// small reads an integer that fits 32 bits, cutting it to them.
-func small(v jsontext.Value) (int, bool) {
-	n, ok := integer(v)
-	return int(min(max(n, math.MinInt32), math.MaxInt32)), ok
-}
-
-// twinID reads a twin id: a number, or text of the form "n" or "n:session".
-func twinID(v jsontext.Value) (uint32, bool) {
-	s := string(v)
-	switch v.Kind() {
-	case 'n':
-		return 0, true
-	case '"':
-		var ok bool
-		if s, ok = text(v); !ok {
-			return 0, false
-		}
-		if s == "" {
-			return 0, true
-		}
-		s, _, _ = strings.Cut(s, ":")
-	case '0':
-	default:
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil
-}
-
-// twinIDs reads a list of twin ids, or one on its own.
-func twinIDs(v jsontext.Value) ([]uint32, bool) {
-	if v.Kind() == 'n' {
-		return nil, true
-	}
-	if v.Kind() != '[' {
-		id, ok := twinID(v)
-		if id == 0 {
-			return nil, ok
-		}
-		return []uint32{id}, ok
-	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, false
-	}
-	var ids []uint32
-	for dec.PeekKind() != ']' {
-		item, err := dec.ReadValue()
-		if err != nil || item.Kind() == 'n' {
-			return nil, false
-		}
-		id, ok := twinID(item)
-		if !ok || id == 0 || len(ids) == maxListed {
-			return nil, false
-		}
-		ids = append(ids, id)
-	}
-	return ids, true
-}
-
-// errorText reads the error of either dialect. An object without a message
-// still is an error, so its own text stands in.
-func errorText(v jsontext.Value) (string, bool) {
-	if v.Kind() != '{' {
-		return text(v)
-	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(v))
-	if _, err := dec.ReadToken(); err != nil {
-		return "", false
-	}
-	for dec.PeekKind() == '"' {
-		tok, err := dec.ReadToken()
-		if err != nil {
-			return "", false
-		}
-		name := tok.String()
-		value, err := dec.ReadValue()
-		if err != nil {
-			return "", false
-		}
-		if name == "message" {
-			if s, ok := text(value); ok && s != "" {
-				return s, true
-			}
-		}
-	}
-	return string(v), true
 }

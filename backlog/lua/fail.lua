@@ -21,19 +21,4 @@ if ARGV[6] ~= '1' then
 end
 redis.call('HINCRBY', KEYS[2], 'failing', 1)
 local failures = redis.call('HINCRBY', KEYS[2], 'failures', 1)
-local result = {}
-local bytes = 0
-for _, uid in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', failures, 'LIMIT', 0, ARGV[9])) do
-  local entry = redis.call('HGET', KEYS[4], uid)
-  if entry then
-    result[#result + 1] = uid
-    result[#result + 1] = entry
-    bytes = bytes + #entry
-    if bytes > tonumber(ARGV[10]) then
-      break
-    end
-  else
-    redis.call('ZREM', KEYS[3], uid)
-  end
-end
-return result
+return ending(KEYS[3], failures, KEYS[4], ARGV[9], ARGV[10])

@@ -56,3 +56,25 @@ local function without(text, prefix)
   end
   return table.concat(left, '\n'), found
 end
+
+-- ending returns {uid, entry, …} of the requests whose score in an index is at
+-- most `score`, until there are `most` of them or more than so many bytes. What
+-- has no entry any more leaves the index.
+local function ending(index, score, backlog, most, bytes)
+  local result = {}
+  local left = tonumber(bytes)
+  for _, uid in ipairs(redis.call('ZRANGEBYSCORE', index, '-inf', score, 'LIMIT', 0, most)) do
+    if left < 0 then
+      break
+    end
+    local entry = redis.call('HGET', backlog, uid)
+    if not entry then
+      redis.call('ZREM', index, uid)
+    else
+      result[#result + 1] = uid
+      result[#result + 1] = entry
+      left = left - #entry
+    end
+  end
+  return result
+end
