@@ -71,6 +71,7 @@ type Relay struct {
 	backlog Backlog
 	peers   Peers
 	log     zerolog.Logger
+	refusal zerolog.Logger // the log, for what an app gone wrong can cause without end
 	lanes   *lanes
 	hasten  throttle
 
@@ -86,6 +87,7 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		backlog: backlog,
 		peers:   peers,
 		log:     opts.Log,
+		refusal: opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
 		ready:   make(chan struct{}),
 	}
 	r.lanes = newLanes(opts.Workers, r.serveLane)

@@ -72,6 +72,6 @@ func (r *Relay) refuse(ctx context.Context, c *msgbus.Claim, position int, m *ms
 	if queue != "" {
 		reply = r.errorToApp(m, r.opts.Twin, told.Text)
 	}
-	r.log.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
+	r.refusal.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
 	return r.backlog.Refuse(ctx, c, position, &told, queue, reply, malformed)
 }
