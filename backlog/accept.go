@@ -35,10 +35,7 @@ func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoc
 	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
 		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(minute), s.keys.seen(t),
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
-	session, claim := "", s.keys.claim("", msgbus.RemoteQueue)
-	if c != nil {
-		session, claim = c.Session, s.claimKey(c)
-	}
+	session, claim := s.claimAtStake(c)
 	keys = append(keys, s.keys.sessions(), claim)
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
 		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies}
@@ -58,11 +55,7 @@ func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoc
 	if err != nil {
 		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), source, err)
 	}
-	outcomes := make([]msgbus.Outcome, len(result))
-	for i, o := range result {
-		outcomes[i] = msgbus.Outcome(o)
-	}
-	return outcomes, nil
+	return outcomes(result), nil
 }
 
 // maxEpoch is the length of a longest epoch. Ours have 32 digits.
@@ -158,11 +151,7 @@ func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 	if err != nil {
 		return nil, fmt.Errorf("send %d replies: %w", len(departures), err)
 	}
-	outcomes := make([]msgbus.Outcome, len(result))
-	for i, o := range result {
-		outcomes[i] = msgbus.Outcome(o)
-	}
-	return outcomes, nil
+	return outcomes(result), nil
 }
 
 // publishedHold is how long after a request's acceptance its reply may be sent

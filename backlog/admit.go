@@ -64,11 +64,7 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 	}
 	for _, r := range requests {
 		m := r.Message
-		// An absolute expiration is told from 0: its end is what counts.
-		kind, life := "for", int64(m.Lifetime(0).Seconds())
-		if m.HasAbsoluteExpiration() {
-			kind, life = "until", m.Expiration
-		}
+		kind, life := lifeOf(m)
 		args = append(args, r.Start, kind, life, m.Retry, m.Dialect.String(), m.AppendEntryTail(nil), len(m.Destinations))
 		for _, dst := range m.Destinations {
 			args = append(args, position[dst])
@@ -81,6 +77,15 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 	}
 	s.learnEpoch(result[0])
 	return result[1:], nil
+}
+
+// lifeOf tells scripts how long a request lives: 'for' so many seconds, or
+// 'until' a time.
+func lifeOf(m *msgbus.Message) (kind string, seconds int64) {
+	if m.HasAbsoluteExpiration() {
+		return "until", m.Expiration
+	}
+	return "for", int64(m.Lifetime(0).Seconds())
 }
 
 func (s *Store) learnEpoch(epoch string) {

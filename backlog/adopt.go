@@ -56,10 +56,7 @@ func (s *Store) adoptEntry(ctx context.Context, uid, raw string) (int, error) {
 		return 0, s.discard(ctx, uid, raw, "not an entry that can be answered")
 	}
 	m.Dialect = msgbus.Classic
-	kind, life := "for", int64(m.Lifetime(0).Seconds())
-	if m.HasAbsoluteExpiration() {
-		kind, life = "until", m.Expiration
-	}
+	kind, life := lifeOf(m)
 	n, err := s.run(ctx, s.scripts.adopt, []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats()},
 		uid, raw, m.Now, kind, life, s.opts.MaxLife.Milliseconds(), id(s.opts.Twin), id(dst), m.AppendEntryTail(nil)).Int()
 	if err != nil {

@@ -13,10 +13,7 @@ import (
 // not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
 // KeptOutcome or QueueWrongType.
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
-	session, claim := "", s.keys.claim("", msgbus.ReplyQueue)
-	if c != nil {
-		session, claim = c.Session, s.claimKey(c)
-	}
+	session, claim := s.claimAtStake(c)
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
 	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}
 	for _, a := range answers {
@@ -36,11 +33,7 @@ func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.An
 	if err != nil {
 		return nil, fmt.Errorf("answer %d requests: %w", len(answers), err)
 	}
-	outcomes := make([]msgbus.Outcome, len(result))
-	for i, o := range result {
-		outcomes[i] = msgbus.Outcome(o)
-	}
-	return outcomes, nil
+	return outcomes(result), nil
 }
 
 // Stats are counts since the prefix was first used.

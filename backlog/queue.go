@@ -94,6 +94,24 @@ func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
 // be at work on a claim that others have by now.
 func (s *Store) claimKey(c *msgbus.Claim) string { return s.keys.claim(c.Session, c.Queue) }
 
+// claimAtStake returns the session and the key of a claim, for scripts that serve
+// messages without one too: they look at the key only when there is a session.
+func (s *Store) claimAtStake(c *msgbus.Claim) (session, key string) {
+	if c == nil {
+		return "", s.keys.claim("none", msgbus.ReplyQueue)
+	}
+	return c.Session, s.claimKey(c)
+}
+
+// outcomes reads what a script says of each message.
+func outcomes(result []string) []msgbus.Outcome {
+	out := make([]msgbus.Outcome, len(result))
+	for i, o := range result {
+		out[i] = msgbus.Outcome(o)
+	}
+	return out
+}
+
 // flag is how scripts are told of a truth.
 func flag(on bool) string {
 	if on {

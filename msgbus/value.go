@@ -28,28 +28,26 @@ func text(v jsontext.Value) (string, bool) {
 	return "", false
 }
 
+// numeral returns the text of a number, or text that should be one; null and ""
+// are "0".
+func numeral(v jsontext.Value) (string, bool) {
+	if v.Kind() == '0' {
+		return string(v), true
+	}
+	s, ok := text(v)
+	if s == "" {
+		s = "0"
+	}
+	return s, ok
+}
+
 // integer reads a number, a number written as text, or null as 0. Fractions
 // are cut off and what no int64 holds becomes the nearest one: `now` and `exp`
 // come from clocks that are not ours.
 func integer(v jsontext.Value) (int64, bool) {
-	s := string(v)
-	switch v.Kind() {
-	case 'n':
-		return 0, true
-	case '"':
-		var ok bool
-		if s, ok = text(v); !ok {
-			return 0, false
-		}
-		if s == "" {
-			return 0, true
-		}
-		if strings.Trim(s, "+-.0123456789Ee") != "" {
-			return 0, false // strconv would take Inf, NaN and hexadecimal too
-		}
-	case '0':
-	default:
-		return 0, false
+	s, ok := numeral(v)
+	if !ok || strings.Trim(s, "+-.0123456789Ee") != "" {
+		return 0, false // strconv would take Inf, NaN and hexadecimal too
 	}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		return n, true
@@ -74,23 +72,11 @@ func small(v jsontext.Value) (int, bool) {
 
 // twinID reads a twin id: a number, or text of the form "n" or "n:session".
 func twinID(v jsontext.Value) (uint32, bool) {
-	s := string(v)
-	switch v.Kind() {
-	case 'n':
-		return 0, true
-	case '"':
-		var ok bool
-		if s, ok = text(v); !ok {
-			return 0, false
-		}
-		if s == "" {
-			return 0, true
-		}
-		s, _, _ = strings.Cut(s, ":")
-	case '0':
-	default:
+	s, ok := numeral(v)
+	if !ok {
 		return 0, false
 	}
+	s, _, _ = strings.Cut(s, ":")
 	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err == nil
 }

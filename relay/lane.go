@@ -200,7 +200,7 @@ func (r *Relay) laneFailed(ctx context.Context, twin uint32, f *msgbus.Failure) 
 		r.log.Warn().Uint32("twin", twin).Str("reason", string(f.Reason)).Str("detail", f.Detail).Msg("twin cannot be joined; its messages wait")
 	})
 	ended, err := r.backlog.Fail(ctx, twin, *f)
-	for len(ended) > 0 { // also those that stand beside one that cannot be read
+	for len(ended) > 0 {
 		failed := r.endWithError(ctx, ended, msgbus.RetriesExhausted, func(*msgbus.Entry) string {
 			return "all retries done: " + f.Error()
 		})

@@ -15,7 +15,7 @@ type lanes struct {
 
 	mu      sync.Mutex
 	most    int
-	running map[uint32]*lane // guarded by mu
+	running map[uint32]bool  // whether the lane was woken while it was running; guarded by mu
 	broken  map[uint32]onset // lanes whose last attempt failed; guarded by mu
 	stopped bool             // guarded by mu
 	freed   chan struct{}    // tells the scheduler that a place is free
@@ -28,21 +28,16 @@ type lanes struct {
 	cancel context.CancelFunc
 }
 
-type lane struct {
-	again bool // woken while it was running
-}
-
 func newLanes(most int, serve func(context.Context, uint32)) *lanes {
-	l := &lanes{
+	return &lanes{
 		serve:   serve,
 		most:    most,
-		running: make(map[uint32]*lane),
+		running: make(map[uint32]bool),
 		broken:  make(map[uint32]onset),
 		freed:   make(chan struct{}, 1),
 		changed: make(chan struct{}, 1),
 		stopped: true,
 	}
-	return l
 }
 
 // open lets lanes be served.
@@ -67,14 +62,14 @@ func (l *lanes) start(twin uint32) bool {
 	if l.stopped {
 		return false
 	}
-	if running := l.running[twin]; running != nil {
-		running.again = true
+	if _, running := l.running[twin]; running {
+		l.running[twin] = true
 		return true
 	}
 	if len(l.running) >= l.most {
 		return false
 	}
-	l.running[twin] = &lane{}
+	l.running[twin] = false
 	l.gone.Add(1)
 	go l.run(l.ctx, twin)
 	return true
@@ -85,11 +80,11 @@ func (l *lanes) run(ctx context.Context, twin uint32) {
 	for {
 		l.serve(ctx, twin)
 		l.mu.Lock()
-		again := l.running[twin].again && !l.stopped
-		if !again {
-			delete(l.running, twin)
+		again := l.running[twin] && !l.stopped
+		if again {
+			l.running[twin] = false
 		} else {
-			l.running[twin].again = false
+			delete(l.running, twin)
 		}
 		l.mu.Unlock()
 		if !again {

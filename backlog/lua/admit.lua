@@ -81,17 +81,7 @@ end
 local result = {epoch}
 local a = 8 + count
 while a < #ARGV do
-  local start = tonumber(ARGV[a + 1]) * 1000
-  if start > now or now - start > 86400000 then
-    start = now
-  end
-  local deadline = tonumber(ARGV[a + 3]) * 1000
-  if ARGV[a + 2] == 'for' then
-    deadline = start + deadline
-  end
-  deadline = int(math.max(0, math.min(deadline, now + ARGV[5])))
-  local note = '"msgbusd":{"epoch":"' .. epoch .. '","admitted":' .. int(now) ..
-    ',"deadline":' .. deadline .. ',"dialect":"' .. ARGV[a + 5] .. '"},'
+  local deadline = deadline_of(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[5])
   local destinations = tonumber(ARGV[a + 7])
   for i = 1, destinations do
     local d = tonumber(ARGV[a + 7 + i])
@@ -99,8 +89,7 @@ while a < #ARGV do
     local n = redis.call('INCR', KEYS[key + 1])
     local dst = ARGV[8 + d]
     local uid = dst .. '.' .. int(n)
-    redis.call('HSET', KEYS[4], uid, '{"ver":1,"uid":"' .. uid .. '","src":' .. ARGV[4] ..
-      ',"dst":[' .. dst .. '],' .. note .. ARGV[a + 6])
+    redis.call('HSET', KEYS[4], uid, entry_of(uid, ARGV[4], dst, epoch, deadline, ARGV[a + 5], ARGV[a + 6]))
     redis.call('ZADD', KEYS[5], deadline, uid)
     redis.call('ZADD', KEYS[key + 3], int(n), uid)
     redis.call('ZADD', KEYS[key + 4], int(failures[d] + ARGV[a + 4] + 1), uid)

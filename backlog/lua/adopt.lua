@@ -10,18 +10,8 @@
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   return 0
 end
-local start = tonumber(ARGV[3]) * 1000
-if start > now or now - start > 86400000 then
-  start = now
-end
-local deadline = tonumber(ARGV[5]) * 1000
-if ARGV[4] == 'for' then
-  deadline = start + deadline
-end
-deadline = int(math.max(0, math.min(deadline, now + ARGV[6])))
-redis.call('HSET', KEYS[1], ARGV[1], '{"ver":1,"uid":"' .. ARGV[1] .. '","src":' .. ARGV[7] ..
-  ',"dst":[' .. ARGV[8] .. '],"msgbusd":{"epoch":"","admitted":' .. int(now) ..
-  ',"deadline":' .. deadline .. ',"dialect":"classic"},' .. ARGV[9])
+local deadline = deadline_of(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[7], ARGV[8], '', deadline, 'classic', ARGV[9]))
 redis.call('ZADD', KEYS[2], deadline, ARGV[1])
 redis.call('HINCRBY', KEYS[3], 'accepted', 1)
 return 1

@@ -78,3 +78,26 @@ local function ending(index, score, backlog, most, bytes)
   end
   return result
 end
+
+-- deadline_of returns when a request ends, in ms: its life counts from its `now`
+-- (in s) when that is 0 to 24 h old, and otherwise from here; it is cut to the
+-- longest. kind is 'for' (a life in s) or 'until' (an end in s).
+local function deadline_of(start, kind, life, longest)
+  start = tonumber(start) * 1000
+  if start > now or now - start > 86400000 then
+    start = now
+  end
+  local deadline = tonumber(life) * 1000
+  if kind == 'for' then
+    deadline = start + deadline
+  end
+  return int(math.max(0, math.min(deadline, now + longest)))
+end
+
+-- entry_of returns a backlog entry: what the relay gives the request and notes
+-- on it stands before anything that an app wrote.
+local function entry_of(uid, source, destination, epoch, deadline, dialect, tail)
+  return '{"ver":1,"uid":"' .. uid .. '","src":' .. source .. ',"dst":[' .. destination ..
+    '],"msgbusd":{"epoch":"' .. epoch .. '","admitted":' .. int(now) .. ',"deadline":' .. deadline ..
+    ',"dialect":"' .. dialect .. '"},' .. tail
+end
