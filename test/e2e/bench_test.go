@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -24,12 +25,12 @@ func BenchmarkRoundTrips(b *testing.B) {
 }
 
 func benchRoundTrips(b *testing.B, outstanding int) {
-	f := newFleet(b)
-	asker, server := f.site(1001), f.site(1002)
-	asker.start("--log-level", "info")
-	server.start("--log-level", "info")
-	apps := redis.NewClient(&redis.Options{Addr: asker.redis.Addr(), PoolSize: outstanding + 8, ReadTimeout: time.Minute})
-	services := redis.NewClient(&redis.Options{Addr: server.redis.Addr(), PoolSize: 64, ReadTimeout: time.Minute})
+	f := fleettest.New(b)
+	asker, server := f.Site(1001), f.Site(1002)
+	asker.Start("--log-level", "info")
+	server.Start("--log-level", "info")
+	apps := redis.NewClient(&redis.Options{Addr: asker.Redis.Addr(), PoolSize: outstanding + 8, ReadTimeout: time.Minute})
+	services := redis.NewClient(&redis.Options{Addr: server.Redis.Addr(), PoolSize: 64, ReadTimeout: time.Minute})
 	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	for range 16 {
@@ -45,7 +46,7 @@ func benchRoundTrips(b *testing.B, outstanding int) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var asking sync.WaitGroup
-	data := encode(strings.Repeat("x", 64))
+	data := fleettest.Encode(strings.Repeat("x", 64))
 	b.ResetTimer()
 	for app := range outstanding {
 		asking.Go(func() {

@@ -4,21 +4,23 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // A batch is numbered requests of one site to one service, of which each must be
 // executed once and answered once, whatever happens meanwhile.
 type batch struct {
 	t    testing.TB
-	a, b *site
-	work *service
+	a, b *fleettest.Site
+	work *fleettest.Service
 	n    int // pushed so far
 	got  int // answered and looked at so far
 }
 
-func newBatch(t testing.TB, a, b *site) *batch {
+func newBatch(t testing.TB, a, b *fleettest.Site) *batch {
 	t.Helper()
-	return &batch{t: t, a: a, b: b, work: b.serve("work", func(m message) (string, error) { return m.data(), nil })}
+	return &batch{t: t, a: a, b: b, work: b.Serve("work", func(m fleettest.Message) (string, error) { return m.Data(), nil })}
 }
 
 func (w *batch) push(n int) {
@@ -26,11 +28,11 @@ func (w *batch) push(n int) {
 	var all []any
 	for range n {
 		// Relays that are killed are attempts that fail: those must not run out.
-		m := request("work", fmt.Sprint(w.n), w.b.id).with("ret", fmt.Sprintf("ret-%d", w.n)).with("try", 10_000).with("exp", 600)
+		m := fleettest.Request("work", fmt.Sprint(w.n), w.b.ID).With("ret", fmt.Sprintf("ret-%d", w.n)).With("try", 10_000).With("exp", 600)
 		all = append(all, m.String())
 		w.n++
 	}
-	if err := w.a.rdb.RPush(w.t.Context(), "msgbus.system.local", all...).Err(); err != nil {
+	if err := w.a.RDB.RPush(w.t.Context(), "msgbus.system.local", all...).Err(); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -39,7 +41,7 @@ func (w *batch) push(n int) {
 func (w *batch) answers(n int) {
 	w.t.Helper()
 	for range n {
-		if reply := w.a.pop(fmt.Sprintf("ret-%d", w.got)); reply.text("err") != "" || reply.data() != fmt.Sprint(w.got) {
+		if reply := w.a.Pop(fmt.Sprintf("ret-%d", w.got)); reply.Text("err") != "" || reply.Data() != fmt.Sprint(w.got) {
 			w.t.Errorf("the reply to %d is %s", w.got, reply)
 		}
 		w.got++
@@ -50,12 +52,12 @@ func (w *batch) answers(n int) {
 func (w *batch) wantAllOnce() {
 	w.t.Helper()
 	w.answers(w.n - w.got)
-	w.a.awaitQuiet()
-	w.b.awaitQuiet()
-	w.work.wantOnce(w.t, w.n)
-	w.a.wantNoMore(w.n)
-	w.a.wantNoDead()
-	w.b.wantNoDead()
+	w.a.AwaitQuiet()
+	w.b.AwaitQuiet()
+	w.work.WantOnce(w.t, w.n)
+	w.a.WantNoMore(w.n)
+	w.a.WantNoDead()
+	w.b.WantNoDead()
 }
 
 // The relay of the app is down when the answer comes: the answer must wait for
@@ -65,26 +67,26 @@ func TestReplyWaitsForTheRelayOfItsApp(t *testing.T) {
 	for _, how := range []string{"stopped", "killed"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			_, a, b := pair(t)
-			asked := b.serveMessages("slow", func(message) message { return nil })
-			m := request("slow", "x", b.id)
-			a.push(m)
-			slow := asked.next(t)
+			_, a, b := fleettest.Pair(t)
+			asked := b.ServeMessages("slow", func(fleettest.Message) fleettest.Message { return nil })
+			m := fleettest.Request("slow", "x", b.ID)
+			a.Push(m)
+			slow := asked.Next(t)
 			if how == "stopped" {
-				a.daemon.stop()
+				a.Daemon.Stop()
 			} else {
-				a.daemon.kill()
+				a.Daemon.Kill()
 			}
 
-			reply := slow.with("src", b.id).with("dst", []uint32{a.id}).with("dat", encode("done"))
-			b.pushRaw("reply", reply.String())
-			b.daemon.wantSaid("twin cannot be joined")
-			a.start()
-			if got := a.pop(m.text("ret")); got.text("err") != "" || got.data() != "done" {
+			reply := slow.With("src", b.ID).With("dst", []uint32{a.ID}).With("dat", fleettest.Encode("done"))
+			b.PushRaw("reply", reply.String())
+			b.Daemon.WantSaid("twin cannot be joined")
+			a.Start()
+			if got := a.Pop(m.Text("ret")); got.Text("err") != "" || got.Data() != "done" {
 				t.Errorf("the reply is %s", got)
 			}
-			a.awaitQuiet()
-			b.awaitQuiet()
+			a.AwaitQuiet()
+			b.AwaitQuiet()
 		})
 	}
 }
@@ -97,7 +99,7 @@ func TestNothingIsLostOrDoneTwiceWhenARelayIsKilled(t *testing.T) {
 	for _, who := range []string{"of the app", "of the service", "of both", "of a twin that asks itself"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
-			_, a, b := pair(t)
+			_, a, b := fleettest.Pair(t)
 			if who == "of a twin that asks itself" {
 				b = a
 			}
@@ -111,19 +113,19 @@ func TestNothingIsLostOrDoneTwiceWhenARelayIsKilled(t *testing.T) {
 				switch i % 4 {
 				case 0: // right after the push
 				case 1: // when the first of these has reached the service
-					for m := w.work.next(t); m.data() != fmt.Sprint(w.n-each); m = w.work.next(t) {
+					for m := w.work.Next(t); m.Data() != fmt.Sprint(w.n-each); m = w.work.Next(t) {
 					}
 				case 2: // when the first of these has been answered
 					w.answers(w.n - each + 1 - w.got)
 				case 3: // while it is starting
-					victim.daemon.kill()
-					victim.launch()
+					victim.Daemon.Kill()
+					victim.Launch()
 				}
-				victim.daemon.kill()
+				victim.Daemon.Kill()
 				if i%5 == 4 {
 					w.push(1) // nobody is there
 				}
-				victim.start()
+				victim.Start()
 			}
 			w.wantAllOnce()
 		})
@@ -134,17 +136,17 @@ func TestNothingIsLostOrDoneTwiceWhenARelayIsKilled(t *testing.T) {
 // nothing done twice.
 func TestNothingIsLostOrDoneTwiceWhenARelayIsStoppedUnderLoad(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
+	_, a, b := fleettest.Pair(t)
 	w := newBatch(t, a, b)
-	for i, victim := range []*site{a, b, a, b} {
+	for i, victim := range []*fleettest.Site{a, b, a, b} {
 		w.push(100)
 		w.answers(10 + i)
-		victim.daemon.stop() // wants status 0
-		if said := victim.daemon.said(); !strings.Contains(said, "stopped") || strings.Contains(said, "could not give claims back") {
-			t.Errorf("the relay of %d ends with %s", victim.id, tail(said, 500))
+		victim.Daemon.Stop() // wants status 0
+		if said := victim.Daemon.Said(); !strings.Contains(said, "stopped") || strings.Contains(said, "could not give claims back") {
+			t.Errorf("the relay of %d ends with %s", victim.ID, fleettest.Tail(said, 500))
 		}
 		w.push(10)
-		victim.start()
+		victim.Start()
 	}
 	w.wantAllOnce()
 }
@@ -152,19 +154,19 @@ func TestNothingIsLostOrDoneTwiceWhenARelayIsStoppedUnderLoad(t *testing.T) {
 // Ctrl-C on both relays at once, then both come back.
 func TestBothRelaysStopAtOnce(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
+	_, a, b := fleettest.Pair(t)
 	w := newBatch(t, a, b)
 	for range 2 {
 		w.push(50)
 		w.answers(5)
-		a.daemon.interrupt()
-		b.daemon.interrupt()
-		a.daemon.wantExit(0)
-		b.daemon.wantExit(0)
-		a.launch()
-		b.launch()
-		a.daemon.awaitReady()
-		b.daemon.awaitReady()
+		a.Daemon.Interrupt()
+		b.Daemon.Interrupt()
+		a.Daemon.WantExit(0)
+		b.Daemon.WantExit(0)
+		a.Launch()
+		b.Launch()
+		a.Daemon.AwaitReady()
+		b.Daemon.AwaitReady()
 	}
 	w.wantAllOnce()
 }

@@ -8,25 +8,26 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // refRequest is what an app of the newer dialect sends (WIRE section 6).
-func refRequest(cmd, data string, dst ...uint32) message {
-	return message{
-		"ver": 1, "ref": "", "cmd": cmd, "exp": 60, "dat": encode(data), "dst": dst, "con": nil,
+func refRequest(cmd, data string, dst ...uint32) fleettest.Message {
+	return fleettest.Message{
+		"ver": 1, "ref": "", "cmd": cmd, "exp": 60, "dat": fleettest.Encode(data), "dst": dst, "con": nil,
 		"ret": uuid.NewString(), "shm": "application/json", "now": 0,
 	}
 }
 
 // serveRef starts a service of the newer dialect: it knows the request by ref,
 // and answers without uid, cmd and src.
-func (s *site) serveRef(cmd string) *service {
-	return s.serveMessages(cmd, func(m message) message {
-		reply := message{
+func serveRef(s *fleettest.Site, cmd string) *fleettest.Service {
+	return s.ServeMessages(cmd, func(m fleettest.Message) fleettest.Message {
+		reply := fleettest.Message{
 			"ver": 1, "ref": m["ref"], "dat": m["dat"], "dst": m["src"], "shm": "application/json", "now": time.Now().Unix(),
 		}
-		if m.data() == "fail" {
-			reply["dat"], reply["err"] = "", message{"code": 255, "message": "it failed"}
+		if m.Data() == "fail" {
+			reply["dat"], reply["err"] = "", fleettest.Message{"code": 255, "message": "it failed"}
 		}
 		return reply
 	})
@@ -36,85 +37,85 @@ func (s *site) serveRef(cmd string) *service {
 // reply of another form, and waits for ever.
 func TestAppsOfBothDialectsAreAnsweredInTheirOwn(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	for _, s := range []*site{a, b} {
-		s.launch("--ref-services", "newer.*", "--ref-services", "other-newer")
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	for _, s := range []*fleettest.Site{a, b} {
+		s.Launch("--ref-services", "newer.*", "--ref-services", "other-newer")
 	}
-	for _, s := range []*site{a, b} {
-		s.daemon.awaitReady()
-		s.serve("classic.echo", func(m message) (string, error) {
-			if m.data() == "fail" {
+	for _, s := range []*fleettest.Site{a, b} {
+		s.Daemon.AwaitReady()
+		s.Serve("classic.echo", func(m fleettest.Message) (string, error) {
+			if m.Data() == "fail" {
 				return "", errors.New("it failed")
 			}
-			return m.data(), nil
+			return m.Data(), nil
 		})
-		s.serveRef("newer.echo")
+		serveRef(s, "newer.echo")
 	}
 	for _, cmd := range []string{"classic.echo", "newer.echo"} {
-		for _, dst := range []uint32{b.id, a.id} { // another twin, and the own one
+		for _, dst := range []uint32{b.ID, a.ID} { // another twin, and the own one
 			t.Run(fmt.Sprintf("%s of %d", cmd, dst), func(t *testing.T) {
 				m := refRequest(cmd, `{"n":1}`, dst)
-				wantRefReply(t, a.call(m), m, dst, `{"n":1}`, "")
-				m = refRequest(cmd, "fail", dst).with("ref", "my-own-name")
-				wantRefReply(t, a.call(m), m, dst, "", "it failed")
+				wantRefReply(t, a.Call(m), m, dst, `{"n":1}`, "")
+				m = refRequest(cmd, "fail", dst).With("ref", "my-own-name")
+				wantRefReply(t, a.Call(m), m, dst, "", "it failed")
 
-				m = request(cmd, `{"n":1}`, dst)
-				wantClassicReply(t, a.call(m), m, dst, `{"n":1}`, "")
-				m = request(cmd, "fail", dst)
-				wantClassicReply(t, a.call(m), m, dst, "", "it failed")
+				m = fleettest.Request(cmd, `{"n":1}`, dst)
+				wantClassicReply(t, a.Call(m), m, dst, `{"n":1}`, "")
+				m = fleettest.Request(cmd, "fail", dst)
+				wantClassicReply(t, a.Call(m), m, dst, "", "it failed")
 			})
 		}
 	}
 
 	// Errors of the bus have the same forms.
-	m := refRequest("newer.echo", "x", 4711).with("ref", "r")
-	reply := a.call(m)
+	m := refRequest("newer.echo", "x", 4711).With("ref", "r")
+	reply := a.Call(m)
 	wantRefReply(t, reply, m, 4711, "x", "destination not found")
-	m = refRequest("", "x", b.id)
-	wantRefReply(t, a.call(m), m, a.id, "x", "received invalid message: missing command request")
-	m = refRequest("nobody.serves.this", "x", b.id).with("exp", 1)
-	wantRefReply(t, a.call(m), m, b.id, "x", "request timeout (expiration reached, 1)")
+	m = refRequest("", "x", b.ID)
+	wantRefReply(t, a.Call(m), m, a.ID, "x", "received invalid message: missing command request")
+	m = refRequest("nobody.serves.this", "x", b.ID).With("exp", 1)
+	wantRefReply(t, a.Call(m), m, b.ID, "x", "request timeout (expiration reached, 1)")
 }
 
 // One published client of the family sends an absolute time as exp; all send
 // dst in one of three forms.
 func TestSpellingsOfTheNewerDialectAreUnderstood(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
-	b.echo()
+	_, a, b := fleettest.Pair(t)
+	b.Echo()
 	for _, dst := range []any{[]int{1002}, 1002, "1002", "1002:session", []string{"1002"}} {
-		m := refRequest("echo", "x").with("dst", dst)
-		wantRefReply(t, a.call(m), m, b.id, "x", "")
+		m := refRequest("echo", "x").With("dst", dst)
+		wantRefReply(t, a.Call(m), m, b.ID, "x", "")
 	}
-	m := refRequest("echo", "x", b.id).with("exp", time.Now().Unix()+60)
-	wantRefReply(t, a.call(m), m, b.id, "x", "")
+	m := refRequest("echo", "x", b.ID).With("exp", time.Now().Unix()+60)
+	wantRefReply(t, a.Call(m), m, b.ID, "x", "")
 	// Without ref, uid, src and try it is of the newer dialect too.
-	m = refRequest("echo", "x", b.id).without("ref", "con")
-	wantRefReply(t, a.call(m), m, b.id, "x", "")
+	m = refRequest("echo", "x", b.ID).Without("ref", "con")
+	wantRefReply(t, a.Call(m), m, b.ID, "x", "")
 	// With line breaks between the members, as Python's json.dumps(indent) writes.
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.pushRaw("local", string(text))
-	wantRefReply(t, a.pop(m.text("ret")), m, b.id, "x", "")
+	a.PushRaw("local", string(text))
+	wantRefReply(t, a.Pop(m.Text("ret")), m, b.ID, "x", "")
 }
 
 // A service of the newer dialect gets what its library can decode, and nothing
 // that it cannot.
 func TestServiceOfTheNewerDialectGetsItsForm(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	a.start()
-	b.start("--ref-services", "newer")
-	asked := b.serveRef("newer")
-	m := request("newer", "x", b.id)
-	a.call(m)
-	got := asked.next(t)
-	if got["src"] != "1001" || got.text("ref") == "" || got.text("ret") != "msgbus.system.reply" || got.text("cmd") != "newer" ||
-		got.data() != "x" || got.text("ver") != "1" || got["exp"] == nil || got["now"] == nil {
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	a.Start()
+	b.Start("--ref-services", "newer")
+	asked := serveRef(b, "newer")
+	m := fleettest.Request("newer", "x", b.ID)
+	a.Call(m)
+	got := asked.Next(t)
+	if got["src"] != "1001" || got.Text("ref") == "" || got.Text("ret") != "msgbus.system.reply" || got.Text("cmd") != "newer" ||
+		got.Data() != "x" || got.Text("ver") != "1" || got["exp"] == nil || got["now"] == nil {
 		t.Errorf("the service gets %s", got)
 	}
 	for _, key := range []string{"uid", "dst", "try", "err", "sig", "epoch", "pxy"} {
@@ -126,10 +127,10 @@ func TestServiceOfTheNewerDialectGetsItsForm(t *testing.T) {
 
 // wantRefReply wants the form of WIRE section 6: src a text, err absent or an
 // object.
-func wantRefReply(t testing.TB, reply, asked message, src uint32, data, failure string) {
+func wantRefReply(t testing.TB, reply, asked fleettest.Message, src uint32, data, failure string) {
 	t.Helper()
-	if reply["src"] != fmt.Sprint(src) || reply.text("ref") != asked.text("ref") || reply.text("ver") != "1" ||
-		reply.text("shm") != "application/json" || reply.text("now") == "" || reply.text("now") == "0" {
+	if reply["src"] != fmt.Sprint(src) || reply.Text("ref") != asked.Text("ref") || reply.Text("ver") != "1" ||
+		reply.Text("shm") != "application/json" || reply.Text("now") == "" || reply.Text("now") == "0" {
 		t.Errorf("the reply is %s", reply)
 	}
 	for _, key := range []string{"uid", "cmd", "try", "sig", "epoch", "pxy", "msgbusd"} {
@@ -137,7 +138,7 @@ func wantRefReply(t testing.TB, reply, asked message, src uint32, data, failure 
 			t.Errorf("the reply has %s: %s", key, reply)
 		}
 	}
-	if got := reply.data(); got != data {
+	if got := reply.Data(); got != data {
 		t.Errorf("the reply says %q, want %q", got, data)
 	}
 	err, there := reply["err"]
@@ -155,10 +156,10 @@ func wantRefReply(t testing.TB, reply, asked message, src uint32, data, failure 
 
 // wantClassicReply wants the specification's form: src a number, dst a list, err
 // a text, and every one of its keys.
-func wantClassicReply(t testing.TB, reply, asked message, src uint32, data, failure string) {
+func wantClassicReply(t testing.TB, reply, asked fleettest.Message, src uint32, data, failure string) {
 	t.Helper()
 	number, isNumber := reply["src"].(json.Number)
-	if !isNumber || number.String() != fmt.Sprint(src) || fmt.Sprint(reply["dst"]) != "[1001]" || reply.data() != data {
+	if !isNumber || number.String() != fmt.Sprint(src) || fmt.Sprint(reply["dst"]) != "[1001]" || reply.Data() != data {
 		t.Errorf("the reply is %s", reply)
 	}
 	if err, isText := reply["err"].(string); !isText || err != failure {
@@ -170,8 +171,8 @@ func wantClassicReply(t testing.TB, reply, asked message, src uint32, data, fail
 		}
 	}
 	for _, key := range []string{"cmd", "ret", "exp", "try"} {
-		if reply.text(key) != asked.text(key) {
-			t.Errorf("%s is %s, the request said %s", key, reply.text(key), asked.text(key))
+		if reply.Text(key) != asked.Text(key) {
+			t.Errorf("%s is %s, the request said %s", key, reply.Text(key), asked.Text(key))
 		}
 	}
 	for _, key := range []string{"sig", "epoch", "msgbusd"} {
@@ -185,44 +186,44 @@ func wantClassicReply(t testing.TB, reply, asked message, src uint32, data, fail
 // all else.
 func TestMessagesToTheOwnTwin(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a := f.site(1001)
-	a.without("--allow-network") // nothing is dialled
-	a.start("--expose", "nothing")
-	asked := a.echo()
-	m := request("echo", "to myself", a.id)
-	reply := a.call(m)
-	wantClassicReply(t, reply, m, a.id, "to myself", "")
-	got := asked.next(t)
-	if got.text("src") != "1001" || got.text("ret") != "msgbus.system.reply" || fmt.Sprint(got["dst"]) != "[1001]" {
+	f := fleettest.New(t)
+	a := f.Site(1001)
+	a.Without("--allow-network") // nothing is dialled
+	a.Start("--expose", "nothing")
+	asked := a.Echo()
+	m := fleettest.Request("echo", "to myself", a.ID)
+	reply := a.Call(m)
+	wantClassicReply(t, reply, m, a.ID, "to myself", "")
+	got := asked.Next(t)
+	if got.Text("src") != "1001" || got.Text("ret") != "msgbus.system.reply" || fmt.Sprint(got["dst"]) != "[1001]" {
 		t.Errorf("the service gets %s", got)
 	}
-	wantErrorText(t, a.call(request("nobody", "x", a.id).with("exp", 1)), "request timeout (expiration reached, 1)")
-	a.serve("fails", func(message) (string, error) { return "", errors.New("it failed") })
-	wantErrorText(t, a.call(request("fails", "x", a.id)), "it failed")
-	a.awaitQuiet()
+	fleettest.WantErrorText(t, a.Call(fleettest.Request("nobody", "x", a.ID).With("exp", 1)), "request timeout (expiration reached, 1)")
+	a.Serve("fails", func(fleettest.Message) (string, error) { return "", errors.New("it failed") })
+	fleettest.WantErrorText(t, a.Call(fleettest.Request("fails", "x", a.ID)), "it failed")
+	a.AwaitQuiet()
 }
 
 // One old service sets src and dst both to itself on an error. The relay knows
 // by the uid who asked.
 func TestReplyAddressedToItsOwnTwinFindsItsWay(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
-	b.serveMessages("old", func(m message) message {
-		return m.with("src", b.id).with("dst", []uint32{b.id}).with("err", "it failed").with("dat", "")
+	_, a, b := fleettest.Pair(t)
+	b.ServeMessages("old", func(m fleettest.Message) fleettest.Message {
+		return m.With("src", b.ID).With("dst", []uint32{b.ID}).With("err", "it failed").With("dat", "")
 	})
-	wantErrorText(t, a.call(request("old", "x", b.id)), "it failed")
+	fleettest.WantErrorText(t, a.Call(fleettest.Request("old", "x", b.ID)), "it failed")
 }
 
 // A new field between two programs must survive two relays, and carry no rights.
 func TestUnknownKeysAreKept(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
-	asked := b.echo()
-	m := request("echo", "x", b.id).with("trace", map[string]any{"id": "abc", "deep": []int{1, 2}})
-	reply := a.call(m)
+	_, a, b := fleettest.Pair(t)
+	asked := b.Echo()
+	m := fleettest.Request("echo", "x", b.ID).With("trace", map[string]any{"id": "abc", "deep": []int{1, 2}})
+	reply := a.Call(m)
 	const want = `{"deep":[1,2],"id":"abc"}`
-	for who, got := range map[string]message{"service": asked.next(t), "app": reply} {
+	for who, got := range map[string]fleettest.Message{"service": asked.Next(t), "app": reply} {
 		if text, _ := json.Marshal(got["trace"]); string(text) != want {
 			t.Errorf("the %s gets trace as %s", who, text)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/msgbusd/msgbusd/internal/clienttest"
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // A site moves to msgbusd, and programs that its users wrote years ago with the
@@ -16,15 +17,15 @@ func TestPublishedClientsAnswerEachOtherThroughTwoRelays(t *testing.T) {
 	const requests = 5
 	table := []string{fmt.Sprintf("%-10s %-10s %-18s %s", "requester", "service", clienttest.Add, clienttest.Fail)}
 	for _, service := range programs {
-		f := newFleetOfProcesses(t)
-		a, b := f.site(1001), f.site(1002)
-		a.launch()
-		b.launch()
-		service.Service(t, b.redis.Port())
-		a.daemon.awaitReady()
-		b.daemon.awaitReady()
+		f := fleettest.NewOfProcesses(t)
+		a, b := f.Site(1001), f.Site(1002)
+		a.Launch()
+		b.Launch()
+		service.Service(t, b.Redis.Port())
+		a.Daemon.AwaitReady()
+		b.Daemon.AwaitReady()
 		for _, requester := range programs {
-			sums := requester.Request(t, a.redis.Port(), b.id, clienttest.Add, requests)
+			sums := requester.Request(t, a.Redis.Port(), b.ID, clienttest.Add, requests)
 			good := 0
 			for n, got := range sums {
 				want := clienttest.Answer{N: n, OK: true, Result: 3*n + 1}
@@ -35,7 +36,7 @@ func TestPublishedClientsAnswerEachOtherThroughTwoRelays(t *testing.T) {
 				good++
 			}
 			failed := 0
-			for _, got := range requester.Request(t, a.redis.Port(), b.id, clienttest.Fail, requests) {
+			for _, got := range requester.Request(t, a.Redis.Port(), b.ID, clienttest.Fail, requests) {
 				if !got.OK || !strings.Contains(got.Err, "calculator.fail always fails") {
 					t.Errorf("%s asks %s to fail: the answer is %+v", requester.Name, service.Name, got)
 					continue

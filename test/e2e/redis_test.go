@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 )
 
@@ -13,19 +14,19 @@ import (
 // accepted: every message from before and after must be answered, once.
 func TestMessagesSurviveCrashesOfTheAppsRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001, redistest.AppendOnly("always")), f.site(1002)
-	a.start()
-	b.start()
+	f := fleettest.New(t)
+	a, b := f.Site(1001, redistest.AppendOnly("always")), f.Site(1002)
+	a.Start()
+	b.Start()
 	w := newBatch(t, a, b)
 	for range 5 {
 		w.push(40) // wherever they are when it crashes
-		w.work.next(t)
-		a.redis.Kill()
-		a.daemon.awaitNotReady("Redis")
-		a.redis.Restart()
+		w.work.Next(t)
+		a.Redis.Kill()
+		a.Daemon.AwaitNotReady("Redis")
+		a.Redis.Restart()
 		w.push(10) // while the relay finds its way back
-		a.daemon.awaitReady()
+		a.Daemon.AwaitReady()
 	}
 	w.push(10)
 	w.wantAllOnce()
@@ -35,26 +36,26 @@ func TestMessagesSurviveCrashesOfTheAppsRedis(t *testing.T) {
 // service yet: it would lose what it has popped.
 func TestMessagesSurviveCrashesOfTheServicesRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002, redistest.AppendOnly("always"))
-	a.start()
-	b.start()
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002, redistest.AppendOnly("always"))
+	a.Start()
+	b.Start()
 	w := &batch{t: t, a: a, b: b}
 	for range 5 {
 		w.push(40)
-		eventually(t, "some have arrived", func() error {
-			if b.length("msgbus.work") == 0 {
+		fleettest.Eventually(t, "some have arrived", func() error {
+			if b.Length("msgbus.work") == 0 {
 				return errors.New("the service's queue is empty")
 			}
 			return nil
 		})
-		b.redis.Kill()
-		b.daemon.awaitNotReady("Redis")
+		b.Redis.Kill()
+		b.Daemon.AwaitNotReady("Redis")
 		w.push(10)
-		b.redis.Restart()
-		b.daemon.awaitReady()
+		b.Redis.Restart()
+		b.Daemon.AwaitReady()
 	}
-	w.work = b.serve("work", func(m message) (string, error) { return m.data(), nil })
+	w.work = b.Serve("work", func(m fleettest.Message) (string, error) { return m.Data(), nil })
 	w.wantAllOnce()
 }
 
@@ -62,23 +63,23 @@ func TestMessagesSurviveCrashesOfTheServicesRedis(t *testing.T) {
 // lose what it held meanwhile, nor send it twice.
 func TestMessagesSurviveARedisThatHangs(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
+	_, a, b := fleettest.Pair(t)
 	w := newBatch(t, a, b)
-	for _, hangs := range []*site{a, b} {
+	for _, hangs := range []*fleettest.Site{a, b} {
 		other := a
 		if hangs == a {
 			other = b
 		}
-		hangs.redis.Stop()
+		hangs.Redis.Stop()
 		if hangs == b {
 			// The app's Redis is well, and takes on.
 			w.push(10)
 		}
-		hangs.daemon.awaitNotReady("Redis")
-		other.daemon.awaitReady()
-		hangs.redis.Continue()
+		hangs.Daemon.AwaitNotReady("Redis")
+		other.Daemon.AwaitReady()
+		hangs.Redis.Continue()
 		w.push(10)
-		hangs.daemon.awaitReady()
+		hangs.Daemon.AwaitReady()
 	}
 	w.wantAllOnce()
 }
@@ -87,17 +88,17 @@ func TestMessagesSurviveARedisThatHangs(t *testing.T) {
 // The relay must begin anew by itself, and no old number may be used twice.
 func TestRelayGoesOnAfterRedisWasEmptied(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
-	b.echo()
+	_, a, b := fleettest.Pair(t)
+	b.Echo()
 	for range 5 {
-		a.wantAnswer(b.id)
+		a.WantAnswer(b.ID)
 	}
-	for _, s := range []*site{a, b} {
-		if err := s.rdb.FlushAll(t.Context()).Err(); err != nil {
+	for _, s := range []*fleettest.Site{a, b} {
+		if err := s.RDB.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
-			a.wantAnswer(b.id)
+			a.WantAnswer(b.ID)
 		}
 	}
 }
@@ -106,16 +107,16 @@ func TestRelayGoesOnAfterRedisWasEmptied(t *testing.T) {
 // relay must still go on by itself: with numbers that were not used before.
 func TestRelayGoesOnAfterACrashOfARedisThatKeepsNothing(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
+	_, a, b := fleettest.Pair(t)
 	for range 3 {
-		for _, s := range []*site{a, b} {
-			b.echo()
-			a.wantAnswer(b.id)
-			s.redis.Kill()
-			s.daemon.awaitNotReady("Redis")
-			s.redis.Restart()
-			s.daemon.awaitReady()
-			a.wantAnswer(b.id)
+		for _, s := range []*fleettest.Site{a, b} {
+			b.Echo()
+			a.WantAnswer(b.ID)
+			s.Redis.Kill()
+			s.Daemon.AwaitNotReady("Redis")
+			s.Redis.Restart()
+			s.Daemon.AwaitReady()
+			a.WantAnswer(b.ID)
 		}
 	}
 }
@@ -125,20 +126,20 @@ func TestRelayGoesOnAfterACrashOfARedisThatKeepsNothing(t *testing.T) {
 // dropped in silence.
 func TestOldCopyOfRedisUsesNoNumberTwice(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
+	_, a, b := fleettest.Pair(t)
 	w := newBatch(t, a, b)
 	w.push(5)
 	w.answers(5)
-	a.awaitQuiet()
-	if err := a.rdb.Save(t.Context()).Err(); err != nil {
+	a.AwaitQuiet()
+	if err := a.RDB.Save(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	w.push(20)
 	w.answers(20)
-	a.daemon.kill()
-	a.redis.Kill()
-	a.redis.Restart()
-	a.start()
+	a.Daemon.Kill()
+	a.Redis.Kill()
+	a.Redis.Restart()
+	a.Start()
 	w.push(20)
 	w.wantAllOnce()
 }
@@ -153,14 +154,14 @@ func TestRelayEndsWhenAskedWhileRedisIsAway(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t)
-			a := f.site(1001)
-			a.start()
-			a.echo()
-			a.wantAnswer(a.id)
+			f := fleettest.New(t)
+			a := f.Site(1001)
+			a.Start()
+			a.Echo()
+			a.WantAnswer(a.ID)
 			began := time.Now()
-			trouble(a.redis)
-			a.daemon.stop()
+			trouble(a.Redis)
+			a.Daemon.Stop()
 			const systemd = 30 * time.Second // TimeoutStopSec of the unit
 			if took := time.Since(began); took > systemd {
 				t.Errorf("it took %s to end", took)
@@ -173,27 +174,27 @@ func TestRelayEndsWhenAskedWhileRedisIsAway(t *testing.T) {
 // keep it and come back.
 func TestNothingIsAcceptedWithoutRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	b := f.site(1002)
-	b.start()
+	f := fleettest.New(t)
+	b := f.Site(1002)
+	b.Start()
 	x := newForeign(t, f, 1003)
-	b.redis.Kill()
-	b.daemon.awaitNotReady("Redis")
-	for path, m := range map[string]message{
-		"/zbus-remote": x.sign(x.wire("echo", "x", b.id, 1)),
-		"/zbus-reply":  x.sign(x.wire("echo", "x", b.id, 1).with("uid", "1003.1")),
-		"/zbus-cmd":    x.command("echo", "x", b.id),
+	b.Redis.Kill()
+	b.Daemon.AwaitNotReady("Redis")
+	for path, m := range map[string]fleettest.Message{
+		"/zbus-remote": x.Sign(x.Wire("echo", "x", b.ID, 1)),
+		"/zbus-reply":  x.Sign(x.Wire("echo", "x", b.ID, 1).With("uid", "1003.1")),
+		"/zbus-cmd":    x.Command("echo", "x", b.ID),
 		"/zbus-result": {"retqueue": "0ac5ef0a-3b6c-4bd2-8f8c-4a4e3b6f2a10"},
 	} {
-		status, answer := post(t, b.url(path), m.String())
-		if status != 503 || answer.text("Reason") != "storage_failed" || strings.Contains(answer.text("Message"), "127.0.0.1") {
+		status, answer := fleettest.Post(t, b.URL(path), m.String())
+		if status != 503 || answer.Text("Reason") != "storage_failed" || strings.Contains(answer.Text("Message"), "127.0.0.1") {
 			t.Errorf("%s: %d %s", path, status, answer)
 		}
 	}
-	b.redis.Restart()
-	b.daemon.awaitReady()
-	b.echo()
-	b.deliver("/zbus-remote", x.sign(x.wire("echo", "x", b.id, 1)))
+	b.Redis.Restart()
+	b.Daemon.AwaitReady()
+	b.Echo()
+	deliver(b, "/zbus-remote", x.Sign(x.Wire("echo", "x", b.ID, 1)))
 	x.reply(b)
 }
 
@@ -201,24 +202,24 @@ func TestNothingIsAcceptedWithoutRedis(t *testing.T) {
 // through other keys must go on.
 func TestQueueOfAnotherTypeHoldsUpNothingElse(t *testing.T) {
 	t.Parallel()
-	_, a, b := pair(t)
-	b.echo()
+	_, a, b := fleettest.Pair(t)
+	b.Echo()
 	ctx := t.Context()
-	a.rdb.Set(ctx, "msgbus.system.remote", "oops", 0)
-	b.rdb.Set(ctx, "msgbus.system.remote", "oops", 0)
-	b.rdb.Set(ctx, "msgbus.not-a-list", "oops", 0)
-	a.daemon.wantSaid("WRONGTYPE")
+	a.RDB.Set(ctx, "msgbus.system.remote", "oops", 0)
+	b.RDB.Set(ctx, "msgbus.system.remote", "oops", 0)
+	b.RDB.Set(ctx, "msgbus.not-a-list", "oops", 0)
+	a.Daemon.WantSaid("WRONGTYPE")
 	for range 3 {
-		a.wantAnswer(b.id)
-		a.wantError(request("not-a-list", "x", b.id), "cannot be served: its queue is no list")
+		a.WantAnswer(b.ID)
+		a.WantError(fleettest.Request("not-a-list", "x", b.ID), "cannot be served: its queue is no list")
 	}
 
 	// The queue itself, and a counter, until somebody mends them.
-	a.rdb.Set(ctx, "msgbus.system.local", "oops", 0)
-	a.rdb.Del(ctx, "msgbus.system.local")
-	a.rdb.Del(ctx, "msgbus.counter.1002")
-	a.rdb.LPush(ctx, "msgbus.counter.1002", "oops")
-	a.wantAnswer(b.id)
-	a.rdb.Set(ctx, "msgbus.counter.1002", "not a number", 0)
-	a.wantAnswer(b.id)
+	a.RDB.Set(ctx, "msgbus.system.local", "oops", 0)
+	a.RDB.Del(ctx, "msgbus.system.local")
+	a.RDB.Del(ctx, "msgbus.counter.1002")
+	a.RDB.LPush(ctx, "msgbus.counter.1002", "oops")
+	a.WantAnswer(b.ID)
+	a.RDB.Set(ctx, "msgbus.counter.1002", "not a number", 0)
+	a.WantAnswer(b.ID)
 }

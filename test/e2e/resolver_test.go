@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // misbehave answers for some twins in other ways than a registry does.
@@ -50,23 +52,23 @@ func TestResolverThatCannotKnowIsNeverDestinationNotFound(t *testing.T) {
 		"/twin/2013": says(400, "text/plain", "bad request"),
 		"/twin/2014": says(429, "text/plain", "slow down"),
 	}
-	f := newFleet(t, resolver.front)
-	a, b := f.site(1001), f.site(1002)
-	a.start()
-	b.start()
-	b.echo()
+	f := fleettest.New(t, resolver.front)
+	a, b := f.Site(1001), f.Site(1002)
+	a.Start()
+	b.Start()
+	b.Echo()
 
 	// All at once: the slow one must not hold up the others.
 	for id := uint32(2001); id <= 2014; id++ {
-		a.push(request("echo", "x", id).with("try", 0).with("ret", fmt.Sprintf("ret-%d", id)))
+		a.Push(fleettest.Request("echo", "x", id).With("try", 0).With("ret", fmt.Sprintf("ret-%d", id)))
 	}
 	for id := uint32(2014); id >= 2001; id-- {
-		reply := a.pop(fmt.Sprintf("ret-%d", id))
-		if strings.Contains(reply.text("err"), "destination not found") {
-			t.Errorf("twin %d is said not to exist: %q", id, reply.text("err"))
+		reply := a.Pop(fmt.Sprintf("ret-%d", id))
+		if strings.Contains(reply.Text("err"), "destination not found") {
+			t.Errorf("twin %d is said not to exist: %q", id, reply.Text("err"))
 		}
-		wantErrorText(t, reply, fmt.Sprintf("all retries done: nobody can say now where twin %d is", id))
-		a.wantAnswer(b.id)
+		fleettest.WantErrorText(t, reply, fmt.Sprintf("all retries done: nobody can say now where twin %d is", id))
+		a.WantAnswer(b.ID)
 	}
 }
 
@@ -74,33 +76,33 @@ func TestResolverThatCannotKnowIsNeverDestinationNotFound(t *testing.T) {
 // wait until it is back, as long as their tries last.
 func TestKnownTwinsAreServedWhileTheResolverIsDown(t *testing.T) {
 	t.Parallel()
-	f := newFleetOfProcesses(t)
-	a, b := f.site(1001), f.site(1002)
-	a.start()
-	b.start()
-	b.echo()
-	a.wantAnswer(b.id)
+	f := fleettest.NewOfProcesses(t)
+	a, b := f.Site(1001), f.Site(1002)
+	a.Start()
+	b.Start()
+	b.Echo()
+	a.WantAnswer(b.ID)
 
-	f.stranger(2001, freeAddress(t))
-	f.process.stop()
-	a.wantAnswer(b.id)
-	a.wantError(request("echo", "x", 4711).with("try", 0), "all retries done: nobody can say now where twin 4711 is")
-	a.wantAnswer(b.id)
+	f.Stranger(2001, fleettest.FreeAddress(t))
+	f.Process.Stop()
+	a.WantAnswer(b.ID)
+	a.WantError(fleettest.Request("echo", "x", 4711).With("try", 0), "all retries done: nobody can say now where twin 4711 is")
+	a.WantAnswer(b.ID)
 
 	// Now a site comes back from a power cut, before its resolver does: it knows
 	// itself and its peer from its Redis.
-	a.daemon.kill()
-	a.start()
-	a.wantAnswer(b.id)
+	a.Daemon.Kill()
+	a.Start()
+	a.WantAnswer(b.ID)
 
-	waits := request("echo", "it was worth the wait", 1003).with("try", 1000)
-	a.push(waits)
-	a.daemon.wantSaid("twin=1003")
-	f.startRegistry()
-	c := f.site(1003)
-	c.start()
-	c.echo()
-	if reply := a.pop(waits.text("ret")); reply.text("err") != "" {
+	waits := fleettest.Request("echo", "it was worth the wait", 1003).With("try", 1000)
+	a.Push(waits)
+	a.Daemon.WantSaid("twin=1003")
+	f.StartRegistry()
+	c := f.Site(1003)
+	c.Start()
+	c.Echo()
+	if reply := a.Pop(waits.Text("ret")); reply.Text("err") != "" {
 		t.Errorf("the reply is %s", reply)
 	}
 }
@@ -109,22 +111,22 @@ func TestKnownTwinsAreServedWhileTheResolverIsDown(t *testing.T) {
 // the second one of --substrate must do as well.
 func TestSecondResolverIsAskedWhenTheFirstCannotKnow(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	b.echo()
-	dead := freeAddress(t)
-	html := peer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	b.Echo()
+	dead := fleettest.FreeAddress(t)
+	html := fleettest.Peer(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "<html>")
 	}))
-	for _, s := range []*site{a, b} {
-		s.args = append([]string{"--substrate", "http://" + dead, "--substrate", "http://" + html}, s.args...)
-		s.launch()
+	for _, s := range []*fleettest.Site{a, b} {
+		s.Args = append([]string{"--substrate", "http://" + dead, "--substrate", "http://" + html}, s.Args...)
+		s.Launch()
 	}
-	a.daemon.awaitReady()
-	b.daemon.awaitReady()
-	a.wantAnswer(b.id)
+	a.Daemon.AwaitReady()
+	b.Daemon.AwaitReady()
+	a.WantAnswer(b.ID)
 	// The first that does know counts.
-	if reply := a.call(request("echo", "x", 4711)); reply.text("err") != "destination not found" {
+	if reply := a.Call(fleettest.Request("echo", "x", 4711)); reply.Text("err") != "destination not found" {
 		t.Errorf("the reply is %s", reply)
 	}
 }
@@ -133,34 +135,34 @@ func TestSecondResolverIsAskedWhenTheFirstCannotKnow(t *testing.T) {
 // then run by itself.
 func TestRelayWaitsForItsResolver(t *testing.T) {
 	t.Parallel()
-	f := newFleetOfProcesses(t)
-	a := f.site(1001)
-	f.process.stop()
-	a.launch()
-	a.daemon.wantSaid("waiting for the resolver of twins")
-	a.daemon.awaitNotReady("waiting for")
-	f.startRegistry()
-	a.daemon.awaitReady()
-	a.echo()
-	a.wantAnswer(a.id)
+	f := fleettest.NewOfProcesses(t)
+	a := f.Site(1001)
+	f.Process.Stop()
+	a.Launch()
+	a.Daemon.WantSaid("waiting for the resolver of twins")
+	a.Daemon.AwaitNotReady("waiting for")
+	f.StartRegistry()
+	a.Daemon.AwaitReady()
+	a.Echo()
+	a.WantAnswer(a.ID)
 }
 
 // Without --twin the relay finds out which twin it is by its key.
 func TestTwinIsFoundByItsKey(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	b.echo()
-	for _, s := range []*site{a, b} {
-		s.without("--twin")
-		s.start()
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	b.Echo()
+	for _, s := range []*fleettest.Site{a, b} {
+		s.Without("--twin")
+		s.Start()
 	}
-	a.wantAnswer(b.id)
+	a.WantAnswer(b.ID)
 
-	nobody := f.site(1003)
-	f.register(1003, newPerson(t, 77).identity.Account(), nobody.listen)
-	nobody.without("--twin")
-	d := nobody.launch()
-	d.wantExit(1)
-	d.wantSaid("no twin is registered for account "+nobody.identity.Account(), "hint: ")
+	nobody := f.Site(1003)
+	f.Register(1003, fleettest.NewPerson(t, 77).Identity.Account(), nobody.Listen)
+	nobody.Without("--twin")
+	d := nobody.Launch()
+	d.WantExit(1)
+	d.WantSaid("no twin is registered for account "+nobody.Identity.Account(), "hint: ")
 }

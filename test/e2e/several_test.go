@@ -6,22 +6,24 @@ import (
 	"net"
 	"syscall"
 	"testing"
+
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // Two relays of one twin on one Redis share its work, for a site that wants one
 // to go on when the other fails. An answer may come to either.
 func TestTwoRelaysOfOneTwinShareItsRedis(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a := f.site(1001)
-	second := f.siteOn(1001, a.redis)
-	f.register(a.id, a.identity.Account(), a.listen)
-	b := f.site(1002)
-	a.launch("--instance", "first")
-	second.launch("--instance", "second")
-	b.start()
-	a.daemon.awaitReady()
-	second.daemon.awaitReady()
+	f := fleettest.New(t)
+	a := f.Site(1001)
+	second := f.SiteOn(1001, a.Redis)
+	f.Register(a.ID, a.Identity.Account(), a.Listen)
+	b := f.Site(1002)
+	a.Launch("--instance", "first")
+	second.Launch("--instance", "second")
+	b.Start()
+	a.Daemon.AwaitReady()
+	second.Daemon.AwaitReady()
 
 	w := newBatch(t, a, b)
 	w.push(100)
@@ -31,31 +33,31 @@ func TestTwoRelaysOfOneTwinShareItsRedis(t *testing.T) {
 	// lease has ended. The record of the twin points to the survivor.
 	w.push(100)
 	w.answers(1)
-	second.daemon.kill()
+	second.Daemon.Kill()
 	w.push(20)
 	w.wantAllOnce()
 
 	// The other side asks too, and is answered by whoever is there.
-	a.echo()
-	b.wantAnswer(a.id)
+	a.Echo()
+	b.WantAnswer(a.ID)
 }
 
 // The same with services: two relays answer for one twin.
 func TestTwoRelaysOfTheServicesTwinAnswerOnce(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	second := f.siteOn(1002, b.redis)
-	f.register(b.id, b.identity.Account(), b.listen)
-	a.start()
-	b.launch("--instance", "first")
-	second.launch("--instance", "second")
-	b.daemon.awaitReady()
-	second.daemon.awaitReady()
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	second := f.SiteOn(1002, b.Redis)
+	f.Register(b.ID, b.Identity.Account(), b.Listen)
+	a.Start()
+	b.Launch("--instance", "first")
+	second.Launch("--instance", "second")
+	b.Daemon.AwaitReady()
+	second.Daemon.AwaitReady()
 	w := newBatch(t, a, b)
 	w.push(100)
 	w.answers(10)
-	second.daemon.stop() // in good order: its claims go back at once
+	second.Daemon.Stop() // in good order: its claims go back at once
 	w.push(20)
 	w.wantAllOnce()
 }
@@ -64,17 +66,17 @@ func TestTwoRelaysOfTheServicesTwinAnswerOnce(t *testing.T) {
 // older must not work on under a name that it has lost.
 func TestOlderRelayOfTheSameNameEndsItself(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a := f.site(1001)
-	second := f.siteOn(1001, a.redis)
-	older := a.start("--instance", "the-one")
-	newer := second.start("--instance", "the-one")
-	older.wantExit(78)
-	older.wantSaid("another relay has started under the same instance name", "--instance")
-	f.register(a.id, a.identity.Account(), second.listen)
-	a.echo()
-	a.wantAnswer(a.id)
-	if newer.hasEnded() {
+	f := fleettest.New(t)
+	a := f.Site(1001)
+	second := f.SiteOn(1001, a.Redis)
+	older := a.Start("--instance", "the-one")
+	newer := second.Start("--instance", "the-one")
+	older.WantExit(78)
+	older.WantSaid("another relay has started under the same instance name", "--instance")
+	f.Register(a.ID, a.Identity.Account(), second.Listen)
+	a.Echo()
+	a.WantAnswer(a.ID)
+	if newer.HasEnded() {
 		t.Error("the newer relay has ended too")
 	}
 }
@@ -83,8 +85,8 @@ func TestOlderRelayOfTheSameNameEndsItself(t *testing.T) {
 // hold up a message to one that lives.
 func TestDeadPeersDoNotDelayALiveOne(t *testing.T) {
 	t.Parallel()
-	f, a, b := pair(t)
-	b.echo()
+	f, a, b := fleettest.Pair(t)
+	b.Echo()
 	silent := silentListener(t)
 	const dead = 50
 	all := make([]uint32, dead)
@@ -92,45 +94,45 @@ func TestDeadPeersDoNotDelayALiveOne(t *testing.T) {
 		all[i] = uint32(3001 + i)
 		address := silent
 		if i%2 == 0 {
-			address = freeAddress(t)
+			address = fleettest.FreeAddress(t)
 		}
-		f.stranger(all[i], address)
+		f.Stranger(all[i], address)
 	}
 	const waiting = 4
 	for i := range waiting {
-		a.push(request("echo", "to the dead", all...).with("ret", fmt.Sprintf("dead-%d", i)).with("try", 1000).with("exp", 600))
+		a.Push(fleettest.Request("echo", "to the dead", all...).With("ret", fmt.Sprintf("dead-%d", i)).With("try", 1000).With("exp", 600))
 	}
 	// One to a dead and a live one: the live half is answered.
-	both := request("echo", "to both", 3001, b.id).with("try", 1000).with("exp", 600)
-	a.push(both)
-	if reply := a.pop(both.text("ret")); reply.text("src") != "1002" || reply.text("err") != "" {
+	both := fleettest.Request("echo", "to both", 3001, b.ID).With("try", 1000).With("exp", 600)
+	a.Push(both)
+	if reply := a.Pop(both.Text("ret")); reply.Text("src") != "1002" || reply.Text("err") != "" {
 		t.Errorf("the reply is %s", reply)
 	}
 	for range 100 {
-		a.wantAnswer(b.id)
+		a.WantAnswer(b.ID)
 	}
 	for i := range waiting {
-		if n := a.length(fmt.Sprintf("dead-%d", i)); n != 0 {
+		if n := a.Length(fmt.Sprintf("dead-%d", i)); n != 0 {
 			t.Errorf("%d messages to the dead have ended", n)
 		}
 	}
-	if n := a.rdb.HLen(t.Context(), "msgbus.system.backlog").Val(); n != waiting*dead+1 {
+	if n := a.RDB.HLen(t.Context(), "msgbus.system.backlog").Val(); n != waiting*dead+1 {
 		t.Errorf("%d requests are in the backlog, want those to the dead: %d", n, waiting*dead+1)
 	}
 
 	// And it stops at once, with 25 connections that nobody answers: what is in
 	// flight there is given up, and is in Redis.
-	b.wantNoDead()
-	a.launchAgainWithShortDrain()
-	a.wantAnswer(b.id)
+	b.WantNoDead()
+	launchAgainWithShortDrain(a)
+	a.WantAnswer(b.ID)
 }
 
 // launchAgainWithShortDrain stops the relay and starts it with a drain of a
 // second, so that the test's end need not wait for ten.
-func (s *site) launchAgainWithShortDrain() {
-	s.t.Helper()
-	s.daemon.stop()
-	s.start("--drain", "1s")
+func launchAgainWithShortDrain(s *fleettest.Site) {
+	s.T.Helper()
+	s.Daemon.Stop()
+	s.Start("--drain", "1s")
 }
 
 // silentListener accepts connections and says nothing.
@@ -168,29 +170,29 @@ func silentListener(t testing.TB) (address string) {
 // its hands. It must not go on with what is no longer its own.
 func TestRelayThatWasFrozenLongerThanItsLeaseBeginsAnew(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t)
-	a, b := f.site(1001), f.site(1002)
-	second := f.siteOn(1001, a.redis)
-	f.register(a.id, a.identity.Account(), a.listen)
-	a.launch("--instance", "first")
-	second.launch("--instance", "second")
-	b.start()
-	a.daemon.awaitReady()
-	second.daemon.awaitReady()
+	f := fleettest.New(t)
+	a, b := f.Site(1001), f.Site(1002)
+	second := f.SiteOn(1001, a.Redis)
+	f.Register(a.ID, a.Identity.Account(), a.Listen)
+	a.Launch("--instance", "first")
+	second.Launch("--instance", "second")
+	b.Start()
+	a.Daemon.AwaitReady()
+	second.Daemon.AwaitReady()
 
 	w := newBatch(t, a, b)
 	w.push(100)
 	w.answers(1)
-	if err := second.daemon.proc.Signal(syscall.SIGSTOP); err != nil {
+	if err := second.Daemon.Proc.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	w.push(20)
 	w.answers(w.n - w.got) // what the frozen one had comes after the lease
-	if err := second.daemon.proc.Signal(syscall.SIGCONT); err != nil {
+	if err := second.Daemon.Proc.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	second.daemon.wantSaid("silent for longer than its lease")
-	second.daemon.awaitReady()
+	second.Daemon.WantSaid("silent for longer than its lease")
+	second.Daemon.AwaitReady()
 	w.push(20)
 	w.wantAllOnce()
 }

@@ -10,22 +10,23 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // deliver posts a message and wants it accepted.
-func (s *site) deliver(path string, m message) {
-	s.t.Helper()
-	if status, answer := post(s.t, s.url(path), m.String()); status != http.StatusOK || answer.text("status") != "accepted" {
-		s.t.Errorf("%s of %s: %d %s", path, m, status, answer)
+func deliver(s *fleettest.Site, path string, m fleettest.Message) {
+	s.T.Helper()
+	if status, answer := fleettest.Post(s.T, s.URL(path), m.String()); status != http.StatusOK || answer.Text("status") != "accepted" {
+		s.T.Errorf("%s of %s: %d %s", path, m, status, answer)
 	}
 }
 
 // wantRefused posts a message and wants it refused.
-func (s *site) wantRefused(path string, m message, reason string) {
-	s.t.Helper()
-	status, answer := post(s.t, s.url(path), m.String())
-	if status != http.StatusBadRequest || answer.text("Reason") != reason || answer.text("Message") == "" {
-		s.t.Errorf("%s of %s: %d %s, want 400 %s", path, m, status, answer, reason)
+func wantRefused(s *fleettest.Site, path string, m fleettest.Message, reason string) {
+	s.T.Helper()
+	status, answer := fleettest.Post(s.T, s.URL(path), m.String())
+	if status != http.StatusBadRequest || answer.Text("Reason") != reason || answer.Text("Message") == "" {
+		s.T.Errorf("%s of %s: %d %s, want 400 %s", path, m, status, answer, reason)
 	}
 }
 
@@ -37,17 +38,17 @@ var ours = regexp.MustCompile(`^msgbus\.system\.(local|remote|reply|backlog|sess
 var passing = regexp.MustCompile(`^msgbus\.system\.(lanes|lane\.|claim\.|reply$|local$|remote$)`)
 
 // contents is what Redis holds, as text, without what changes by itself.
-func (s *site) contents() map[string]string {
-	s.t.Helper()
-	ctx := s.t.Context()
+func contents(s *fleettest.Site) map[string]string {
+	s.T.Helper()
+	ctx := s.T.Context()
 	all := make(map[string]string)
-	for _, key := range s.rdb.Keys(ctx, "*").Val() {
-		kind := s.rdb.Type(ctx, key).Val()
+	for _, key := range s.RDB.Keys(ctx, "*").Val() {
+		kind := s.RDB.Type(ctx, key).Val()
 		switch {
 		case kind == "list":
-			all[key] = fmt.Sprint(s.rdb.LRange(ctx, key, 0, -1).Val())
+			all[key] = fmt.Sprint(s.RDB.LRange(ctx, key, 0, -1).Val())
 		case kind == "string" && !strings.HasPrefix(key, "msgbus.system.twin."): // those are looked up anew
-			all[key] = s.rdb.Get(ctx, key).Val()
+			all[key] = s.RDB.Get(ctx, key).Val()
 		default:
 			all[key] = kind
 		}
@@ -59,27 +60,27 @@ func (s *site) contents() map[string]string {
 // is not its own: each line here was open in the archived daemon.
 func TestStrangersCannotReachWhatIsNotTheirs(t *testing.T) {
 	t.Parallel()
-	f, a, b := pair(t)
+	f, a, b := fleettest.Pair(t)
 	x := newForeign(t, f, 1003)
-	b.echo()
-	a.wantAnswer(b.id)
-	victim := b.serveMessages("victim", func(message) message { return nil })
-	asked := request("victim", "x", b.id).with("ret", "app-waits-here")
-	a.push(asked)
-	uid := victim.next(t).text("uid")
+	b.Echo()
+	a.WantAnswer(b.ID)
+	victim := b.ServeMessages("victim", func(fleettest.Message) fleettest.Message { return nil })
+	asked := fleettest.Request("victim", "x", b.ID).With("ret", "app-waits-here")
+	a.Push(asked)
+	uid := victim.Next(t).Text("uid")
 	ctx := t.Context()
-	a.rdb.RPush(ctx, "private-list", "mine")
-	before := a.contents()
+	a.RDB.RPush(ctx, "private-list", "mine")
+	before := contents(a)
 
 	// Commands that name keys of the relay: an error to the stranger, no more.
 	reserved := []string{"system.local", "system.remote", "system.reply", "system.backlog", "system.dead", "system.sessions", "counter.1002", "counter", "system", "counter.x"}
 	for i, cmd := range reserved {
-		a.deliver("/zbus-remote", x.sign(x.wire(cmd, "x", a.id, i+1)))
-		if reply := x.reply(a); !strings.Contains(reply.text("err"), "reserved") {
+		deliver(a, "/zbus-remote", x.Sign(x.Wire(cmd, "x", a.ID, i+1)))
+		if reply := x.reply(a); !strings.Contains(reply.Text("err"), "reserved") {
 			t.Errorf("cmd %s: the reply is %s", cmd, reply)
 		}
 	}
-	request := x.wire("echo", "x", a.id, 100)
+	request := x.Wire("echo", "x", a.ID, 100)
 	for _, c := range []struct {
 		key    string
 		v      any
@@ -108,29 +109,29 @@ func TestStrangersCannotReachWhatIsNotTheirs(t *testing.T) {
 		{"dat", "YQ==\n", "malformed"},
 		{"epoch", "not hex", "malformed"},
 	} {
-		a.wantRefused("/zbus-remote", x.sign(request.with(c.key, c.v)), c.reason)
+		wantRefused(a, "/zbus-remote", x.Sign(request.With(c.key, c.v)), c.reason)
 	}
-	a.wantRefused("/zbus-remote", request, "bad_signature")
-	a.wantRefused("/zbus-remote", x.sign(request).with("src", 1002), "bad_signature") // as another twin
+	wantRefused(a, "/zbus-remote", request, "bad_signature")
+	wantRefused(a, "/zbus-remote", x.Sign(request).With("src", 1002), "bad_signature") // as another twin
 
 	// Replies: from a twin that was not asked, to a request that is another's.
-	reply := x.wire("victim", "forged", a.id, 1).with("uid", uid)
-	a.wantRefused("/zbus-reply", x.sign(reply), "wrong_source")
-	a.wantRefused("/zbus-reply", x.sign(reply.with("pxy", true)), "wrong_source")
-	a.wantRefused("/zbus-reply", x.sign(reply.with("uid", "1003.1").with("pxy", true)), "malformed")
-	a.wantRefused("/zbus-reply", x.sign(reply.with("uid", "1003.1").with("ret", "private-list")), "reserved_name")
-	a.wantRefused("/zbus-reply", x.sign(reply).with("src", 1002), "bad_signature")
-	a.deliver("/zbus-reply", x.sign(reply.with("uid", "1003.1"))) // of no request: dropped
+	reply := x.Wire("victim", "forged", a.ID, 1).With("uid", uid)
+	wantRefused(a, "/zbus-reply", x.Sign(reply), "wrong_source")
+	wantRefused(a, "/zbus-reply", x.Sign(reply.With("pxy", true)), "wrong_source")
+	wantRefused(a, "/zbus-reply", x.Sign(reply.With("uid", "1003.1").With("pxy", true)), "malformed")
+	wantRefused(a, "/zbus-reply", x.Sign(reply.With("uid", "1003.1").With("ret", "private-list")), "reserved_name")
+	wantRefused(a, "/zbus-reply", x.Sign(reply).With("src", 1002), "bad_signature")
+	deliver(a, "/zbus-reply", x.Sign(reply.With("uid", "1003.1"))) // of no request: dropped
 
 	// What one relay was given is no message for another one.
-	mine := x.sign(x.wire("echo", "x", b.id, 500))
-	b.deliver("/zbus-remote", mine)
+	mine := x.Sign(x.Wire("echo", "x", b.ID, 500))
+	deliver(b, "/zbus-remote", mine)
 	x.reply(b)
-	a.wantRefused("/zbus-remote", mine, "wrong_destination")
-	b.wantRefused("/zbus-reply", mine, "wrong_source")
+	wantRefused(a, "/zbus-remote", mine, "wrong_destination")
+	wantRefused(b, "/zbus-reply", mine, "wrong_source")
 
-	a.daemon.awaitReady()
-	after := a.contents()
+	a.Daemon.AwaitReady()
+	after := contents(a)
 	for key, value := range after {
 		if old, there := before[key]; !there && !ours.MatchString(key) || there && old != value {
 			t.Errorf("key %s held %q and now holds %q", key, old, value)
@@ -141,15 +142,15 @@ func TestStrangersCannotReachWhatIsNotTheirs(t *testing.T) {
 			t.Errorf("key %s is gone", key)
 		}
 	}
-	if n := a.length("app-waits-here"); n != 0 {
+	if n := a.Length("app-waits-here"); n != 0 {
 		t.Errorf("%d forged replies reach the app", n)
 	}
-	a.wantAnswer(b.id)
-	b.pushRaw("reply", parse(t, victim.asked[0].String()).with("src", 1002).with("dst", []uint32{1001}).with("dat", encode("genuine")).String())
-	if got := a.pop("app-waits-here"); got.data() != "genuine" {
+	a.WantAnswer(b.ID)
+	b.PushRaw("reply", fleettest.Parse(t, victim.Asked[0].String()).With("src", 1002).With("dst", []uint32{1001}).With("dat", fleettest.Encode("genuine")).String())
+	if got := a.Pop("app-waits-here"); got.Data() != "genuine" {
 		t.Errorf("the app gets %s", got)
 	}
-	if got := slices.Sorted(maps.Keys(victim.times())); len(got) != 1 {
+	if got := slices.Sorted(maps.Keys(victim.Times())); len(got) != 1 {
 		t.Errorf("the service is asked for %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package e2e
+package fleettest
 
 import (
 	"bytes"
@@ -18,21 +18,21 @@ import (
 	"github.com/msgbusd/msgbusd/internal/redistest/child"
 )
 
-// A process is a msgbusd that this test started, with its output.
-type process struct {
+// A Process is a msgbusd that this test started, with its output.
+type Process struct {
 	t     testing.TB
 	name  string
 	log   string // path of what it writes
-	proc  *child.Process
+	Proc  *child.Process
 	asked sync.Once // to end: a second SIGTERM would end it at once
 	ended bool      // the test has seen to its end
 }
 
-// startProcess starts msgbusd. The process ends with the test, and must end
+// StartProcess starts msgbusd. The process ends with the test, and must end
 // well: with status 0, and never with a race or a panic.
-func startProcess(t testing.TB, name string, env []string, args ...string) *process {
+func StartProcess(t testing.TB, name string, env []string, args ...string) *Process {
 	t.Helper()
-	p := &process{t: t, name: name, log: filepath.Join(t.TempDir(), "stderr")}
+	p := &Process{t: t, name: name, log: filepath.Join(t.TempDir(), "stderr")}
 	out, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
@@ -42,25 +42,25 @@ func startProcess(t testing.TB, name string, env []string, args ...string) *proc
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}, env...)
 	cmd.Dir = filepath.Dir(p.log)
 	cmd.Stdout, cmd.Stderr = out, out
-	if p.proc, err = child.Start(cmd); err != nil {
+	if p.Proc, err = child.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		p.end()
 		if t.Failed() {
-			t.Logf("%s, pid %d, said:\n%s", name, p.proc.Pid(), tail(p.said(), 12_000))
+			t.Logf("%s, pid %d, said:\n%s", name, p.Proc.Pid(), Tail(p.Said(), 12_000))
 		}
 	})
 	return p
 }
 
 // end stops the process and looks at how it ends.
-func (p *process) end() {
+func (p *Process) end() {
 	p.t.Helper()
 	if !p.ended {
-		p.stop()
+		p.Stop()
 	}
-	said := p.said()
+	said := p.Said()
 	for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
 		if strings.Contains(said, bad) {
 			p.t.Errorf("%s: %s", p.name, bad)
@@ -68,58 +68,58 @@ func (p *process) end() {
 	}
 }
 
-// stop ends the process as systemd would, and wants it to end well.
-func (p *process) stop() {
+// Stop ends the process as systemd would, and wants it to end well.
+func (p *Process) Stop() {
 	p.t.Helper()
-	p.interrupt()
-	p.wantExit(0)
+	p.Interrupt()
+	p.WantExit(0)
 }
 
-func (p *process) interrupt() {
-	p.asked.Do(func() { _ = p.proc.Signal(syscall.SIGTERM) })
+func (p *Process) Interrupt() {
+	p.asked.Do(func() { _ = p.Proc.Signal(syscall.SIGTERM) })
 }
 
-// kill ends the process as a crash would.
-func (p *process) kill() {
+// Kill ends the process as a crash would.
+func (p *Process) Kill() {
 	p.ended = true
-	p.proc.Kill()
+	p.Proc.Kill()
 }
 
-// wantExit waits for the end of the process.
-func (p *process) wantExit(code int) {
+// WantExit waits for the end of the process.
+func (p *Process) WantExit(code int) {
 	p.t.Helper()
 	p.ended = true
-	over := time.NewTimer(patience)
+	over := time.NewTimer(Patience)
 	defer over.Stop()
 	select {
-	case <-p.proc.Done():
+	case <-p.Proc.Done():
 	case <-over.C:
-		p.proc.Kill()
-		p.t.Fatalf("%s has not ended within %s", p.name, patience)
+		p.Proc.Kill()
+		p.t.Fatalf("%s has not ended within %s", p.name, Patience)
 	}
 	var exit *exec.ExitError
 	got := 0
-	if err := p.proc.Err(); errors.As(err, &exit) {
+	if err := p.Proc.Err(); errors.As(err, &exit) {
 		got = exit.ExitCode()
 	} else if err != nil {
 		got = -1
 	}
 	if got != code {
-		p.t.Errorf("%s ended with %v, want status %d", p.name, p.proc.Err(), code)
+		p.t.Errorf("%s ended with %v, want status %d", p.name, p.Proc.Err(), code)
 	}
 }
 
-func (p *process) hasEnded() bool {
+func (p *Process) HasEnded() bool {
 	select {
-	case <-p.proc.Done():
+	case <-p.Proc.Done():
 		return true
 	default:
 		return false
 	}
 }
 
-// said returns what the process has written so far.
-func (p *process) said() string {
+// Said returns what the process has written so far.
+func (p *Process) Said() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
@@ -127,13 +127,13 @@ func (p *process) said() string {
 	return string(text)
 }
 
-// wantSaid waits until the process has written each of the texts.
-func (p *process) wantSaid(texts ...string) {
+// WantSaid waits until the process has written each of the texts.
+func (p *Process) WantSaid(texts ...string) {
 	p.t.Helper()
 	for _, text := range texts {
-		eventually(p.t, p.name, func() error {
-			ended := p.hasEnded() // looked at first: then it has said all
-			if strings.Contains(p.said(), text) {
+		Eventually(p.t, p.name, func() error {
+			ended := p.HasEnded() // looked at first: then it has said all
+			if strings.Contains(p.Said(), text) {
 				return nil
 			}
 			if ended {
@@ -144,28 +144,28 @@ func (p *process) wantSaid(texts ...string) {
 	}
 }
 
-func tail(s string, most int) string {
+func Tail(s string, most int) string {
 	if len(s) > most {
 		return "…" + s[len(s)-most:]
 	}
 	return s
 }
 
-// A daemon is a relay process.
-type daemon struct {
-	*process
+// A Daemon is a relay process.
+type Daemon struct {
+	*Process
 	admin string // host:port
 }
 
-// awaitReady waits until the relay serves.
-func (d *daemon) awaitReady() {
+// AwaitReady waits until the relay serves.
+func (d *Daemon) AwaitReady() {
 	d.t.Helper()
-	eventually(d.t, d.name+" gets ready", func() error {
-		if d.hasEnded() {
+	Eventually(d.t, d.name+" gets ready", func() error {
+		if d.HasEnded() {
 			d.ended = true
-			d.t.Fatalf("%s has ended: %v", d.name, d.proc.Err())
+			d.t.Fatalf("%s has ended: %v", d.name, d.Proc.Err())
 		}
-		code, body, err := d.look("/readyz")
+		code, body, err := d.Look("/readyz")
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("status %d: %s", code, body)
 		}
@@ -173,11 +173,11 @@ func (d *daemon) awaitReady() {
 	})
 }
 
-// awaitNotReady waits until the relay says why it does not serve.
-func (d *daemon) awaitNotReady(reason string) {
+// AwaitNotReady waits until the relay says why it does not serve.
+func (d *Daemon) AwaitNotReady(reason string) {
 	d.t.Helper()
-	eventually(d.t, d.name+" is not ready", func() error {
-		code, body, err := d.look("/readyz")
+	Eventually(d.t, d.name+" is not ready", func() error {
+		code, body, err := d.Look("/readyz")
 		if err == nil && (code != http.StatusServiceUnavailable || !strings.Contains(body, reason)) {
 			err = fmt.Errorf("status %d: %s", code, body)
 		}
@@ -185,8 +185,8 @@ func (d *daemon) awaitNotReady(reason string) {
 	})
 }
 
-// look asks the admin side.
-func (d *daemon) look(path string) (code int, body string, err error) {
+// Look asks the admin side.
+func (d *Daemon) Look(path string) (code int, body string, err error) {
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + d.admin + path)
 	if err != nil {
