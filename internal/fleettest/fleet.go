@@ -170,6 +170,9 @@ type Site struct {
 	Admin  string
 	Args   []string // as by hand, but for those that a start adds
 	Daemon *Daemon  // the latest
+	Via    []string // a command that runs the relay, such as `ip netns exec NAME`
+
+	daemons []*Daemon // all that were started
 
 	lastDead string // id of the dead letter that nextDead returned last
 }
@@ -216,13 +219,17 @@ func (s *Site) Launch(args ...string) *Daemon {
 // LaunchWith starts the relay with exactly these variables and options.
 func (s *Site) LaunchWith(env []string, args ...string) *Daemon {
 	s.T.Helper()
-	s.Daemon = &Daemon{Process: StartProcess(s.T, fmt.Sprintf("relay of %d", s.ID), env, args...), admin: s.Admin}
+	s.Daemon = &Daemon{Process: startVia(s.T, s.Via, fmt.Sprintf("relay of %d", s.ID), env, args...), admin: s.Admin}
+	s.daemons = append(s.daemons, s.Daemon)
 	s.Fleet.mu.Lock()
 	s.Fleet.daemons = append(s.Fleet.daemons, s.Daemon)
 	s.Fleet.mu.Unlock()
 	s.T.Cleanup(s.Fleet.interrupt)
 	return s.Daemon
 }
+
+// Daemons returns all relays that were started here, the latest last.
+func (s *Site) Daemons() []*Daemon { return s.daemons }
 
 // Without leaves an option and its value out of the site's own.
 func (s *Site) Without(option string) {

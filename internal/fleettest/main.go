@@ -15,8 +15,8 @@ import (
 var binary string
 
 // Main is what a TestMain calls: it builds msgbusd as it is now, runs the tests,
-// at most so many at once, and looks for goroutines that they left.
-func Main(m *testing.M, parallel string) {
+// at most so many at once, looks for goroutines that they left, and calls last.
+func Main(m *testing.M, parallel string, last ...func()) {
 	flag.Parse()
 	if flag.Lookup("test.parallel").Value.String() == flag.Lookup("test.parallel").DefValue {
 		_ = flag.Set("test.parallel", parallel)
@@ -31,6 +31,9 @@ func Main(m *testing.M, parallel string) {
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
+		for _, f := range last {
+			f()
+		}
 		os.Exit(code)
 	}))
 }

@@ -20,17 +20,25 @@ import (
 
 // A Process is a msgbusd that this test started, with its output.
 type Process struct {
-	t     testing.TB
-	name  string
-	log   string // path of what it writes
-	Proc  *child.Process
-	asked sync.Once // to end: a second SIGTERM would end it at once
-	ended bool      // the test has seen to its end
+	t      testing.TB
+	name   string
+	log    string // path of what it writes
+	Proc   *child.Process
+	asked  sync.Once // to end: a second SIGTERM would end it at once
+	ended  bool      // the test has seen to its end
+	killed bool
 }
 
 // StartProcess starts msgbusd. The process ends with the test, and must end
 // well: with status 0, and never with a race or a panic.
 func StartProcess(t testing.TB, name string, env []string, args ...string) *Process {
+	t.Helper()
+	return startVia(t, nil, name, env, args...)
+}
+
+// startVia is StartProcess by means of another command, which must become
+// msgbusd and not start it.
+func startVia(t testing.TB, via []string, name string, env []string, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, log: filepath.Join(t.TempDir(), "stderr")}
 	out, err := os.Create(p.log)
@@ -38,7 +46,8 @@ func StartProcess(t testing.TB, name string, env []string, args ...string) *Proc
 		t.Fatal(err)
 	}
 	defer out.Close() // the process has its own descriptor
-	cmd := exec.Command(binary, args...)
+	line := append(append(append([]string(nil), via...), binary), args...)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}, env...)
 	cmd.Dir = filepath.Dir(p.log)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -48,7 +57,11 @@ func StartProcess(t testing.TB, name string, env []string, args ...string) *Proc
 	t.Cleanup(func() {
 		p.end()
 		if t.Failed() {
-			t.Logf("%s, pid %d, said:\n%s", name, p.Proc.Pid(), Tail(p.Said(), 12_000))
+			most := 12_000
+			if p.killed {
+				most = 500 // its successor has more to tell
+			}
+			t.Logf("%s, pid %d, said:\n%s", name, p.Proc.Pid(), Tail(p.Said(), most))
 		}
 	})
 	return p
@@ -81,7 +94,7 @@ func (p *Process) Interrupt() {
 
 // Kill ends the process as a crash would.
 func (p *Process) Kill() {
-	p.ended = true
+	p.ended, p.killed = true, true
 	p.Proc.Kill()
 }
 
