@@ -12,9 +12,10 @@ import (
 const expireMost = 256
 
 // Due returns requests whose deadline has passed, at most a step's worth. They
-// stay where they are until Answer ends them.
+// stay where they are until Answer ends them. It returns a *msgbus.HeldError for
+// a while after Redis's clock was set.
 func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
-	pairs, err := s.run(ctx, s.scripts.due, []string{s.keys.deadlines(), s.keys.backlog()}, expireMost, endedBytes).StringSlice()
+	pairs, err := s.expiring(ctx, s.scripts.due, []string{s.keys.deadlines(), s.keys.backlog()}, expireMost, endedBytes).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("find expired requests: %w", err)
 	}
@@ -23,7 +24,8 @@ func (s *Store) Due(ctx context.Context) ([]*msgbus.Entry, error) {
 
 // ForgetExpired drops replies that could not be delivered before their
 // request's deadline, and records of requests that no service answered: the
-// source has ended both. It returns how many replies were dropped.
+// source has ended both. It returns how many replies were dropped, and a
+// *msgbus.HeldError for a while after Redis's clock was set.
 func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 	dropped := 0
 	for {
@@ -37,7 +39,7 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 		}
 	}
 	for {
-		n, err := s.run(ctx, s.scripts.closeOpen, []string{s.keys.open(), s.keys.openDeadlines()}, expireMost).Int()
+		n, err := s.expiring(ctx, s.scripts.closeOpen, []string{s.keys.openDeadlines(), s.keys.open()}, expireMost).Int()
 		if err != nil {
 			return dropped, fmt.Errorf("close expired records: %w", err)
 		}
@@ -49,7 +51,7 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 
 // forgetReplies drops at most a step's worth of expired replies.
 func (s *Store) forgetReplies(ctx context.Context) (int, error) {
-	ids, err := s.run(ctx, s.scripts.dueReplies, []string{s.keys.repliesDeadlines()}, expireMost).StringSlice()
+	ids, err := s.expiring(ctx, s.scripts.dueReplies, []string{s.keys.repliesDeadlines()}, expireMost).StringSlice()
 	if err != nil {
 		return 0, fmt.Errorf("find expired replies: %w", err)
 	}

@@ -2,6 +2,7 @@ package backlog
 
 import (
 	"context"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -9,6 +10,10 @@ import (
 // BeforeCommand makes a store ask before each command, which an error keeps
 // from being sent.
 func (s *Store) BeforeCommand(ask func() error) { s.rdb.AddHook(askFirst(ask)) }
+
+// FakeMonotonic puts read in the place of the monotonic clock. It must be called
+// before Join.
+func (s *Store) FakeMonotonic(read func() time.Duration) { s.clock.monotonic = read }
 
 type askFirst func() error
 

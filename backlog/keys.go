@@ -26,6 +26,9 @@ func (k keys) claim(session string, q msgbus.Queue) string {
 	return k.system("claim." + session + "." + string(q)) // list
 }
 
+// hold is a string that is there for a while after Redis's clock was set: by how many ms.
+func (k keys) hold() string { return k.system("hold") }
+
 // Requests of this twin.
 func (k keys) epoch() string     { return k.system("epoch") }     // hash: epoch, run_id, jump, base
 func (k keys) deadlines() string { return k.system("deadlines") } // sorted set: uid → ms

@@ -21,6 +21,10 @@ const (
 	// longestRest is the cap of a lane's rest, a peer's Retry-After included.
 	longestRest = 20 * time.Second
 	restJitter  = 0.2
+	// farthestRest is more than any lane rests or any reply waits. What is due
+	// later was written before Redis's clock was set back, and is due now.
+	farthestRest = 30 * time.Second
+	farthestHold = time.Second // the same for a reply, see publishedHold
 )
 
 // laneHold is how long a lane in service is not offered to other relays, which
@@ -40,7 +44,8 @@ func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	t := id(twin)
 	result, err := s.run(ctx, s.scripts.fetch,
 		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t)},
-		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds()).StringSlice()
+		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds(),
+		farthestRest.Milliseconds(), farthestHold.Microseconds()).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("fetch from lane %d: %w", twin, err)
 	}
@@ -127,7 +132,7 @@ func (s *Store) LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, e
 // DueLanes names at most `most` lanes that have something to do now, and how
 // long until the next one has: negative when none is waiting.
 func (s *Store) DueLanes(ctx context.Context, most int) ([]uint32, time.Duration, error) {
-	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes()}, most).Slice()
+	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes()}, most, farthestRest.Milliseconds()).Slice()
 	if err != nil {
 		return nil, 0, fmt.Errorf("find due lanes: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,8 +28,11 @@ type rig struct {
 	rdb  *redis.Client
 	url  string
 	real *redistest.Server // nil on the embedded one
-	// advance moves Redis's clock. Only rigs of onMovingClocks have it.
-	advance func(time.Duration)
+
+	// Only rigs of onMovingClocks have these. advance lets time pass, by Redis's
+	// clock and by the monotonic one of the stores; step sets Redis's clock alone.
+	advance, step func(time.Duration)
+	monotonic     func() time.Duration
 }
 
 // onBoth runs a case on a real Redis and on the embedded one.
@@ -53,18 +57,26 @@ func onMovingClocks(t *testing.T, run func(r *rig)) {
 	t.Run("real", func(t *testing.T) {
 		s := startReal(t, fakeClock(t))
 		r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
+		start := time.Now()
+		var passed atomic.Int64
+		r.monotonic = func() time.Duration { return time.Since(start) + time.Duration(passed.Load()) }
 		var ahead time.Duration
-		r.advance = func(d time.Duration) {
+		r.step = func(d time.Duration) {
 			t.Helper()
 			ahead += d
 			// In one step, because Redis reads it at any time.
 			next := filepath.Join(s.Dir(), "clock.next")
-			if err := os.WriteFile(next, fmt.Appendf(nil, "+%.6f\n", ahead.Seconds()), 0o600); err != nil {
+			if err := os.WriteFile(next, fmt.Appendf(nil, "%+.6f\n", ahead.Seconds()), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Rename(next, filepath.Join(s.Dir(), "clock")); err != nil {
 				t.Fatal(err)
 			}
+		}
+		r.advance = func(d time.Duration) {
+			t.Helper()
+			r.step(d)
+			passed.Add(int64(d))
 		}
 		run(r)
 	})
@@ -73,10 +85,16 @@ func onMovingClocks(t *testing.T, run func(r *rig)) {
 		r := &rig{T: t, rdb: s.Client(), url: s.URL()}
 		clock := time.Now()
 		s.SetTime(clock)
-		r.advance = func(d time.Duration) {
+		var passed atomic.Int64
+		r.monotonic = func() time.Duration { return time.Duration(passed.Load()) }
+		r.step = func(d time.Duration) {
 			clock = clock.Add(d)
 			s.SetTime(clock)
-			s.FastForward(d)
+			s.FastForward(d) // TTLs go by the clock, back too
+		}
+		r.advance = func(d time.Duration) {
+			r.step(d)
+			passed.Add(int64(d))
 		}
 		run(r)
 	})
@@ -131,6 +149,9 @@ func (r *rig) open(settings ...func(*backlog.Options)) *backlog.Store {
 	s, err := backlog.Open(opts)
 	r.must(err)
 	r.Cleanup(func() { _ = s.Close() })
+	if r.monotonic != nil {
+		s.FakeMonotonic(r.monotonic)
+	}
 	return s
 }
 

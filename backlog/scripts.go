@@ -18,6 +18,7 @@ type scripts struct {
 	lanes, hasten                         *redis.Script
 	accept, proxy, depart, answer         *redis.Script
 	due, dueReplies, closeOpen, takeStock *redis.Script
+	hold                                  *redis.Script
 	adopt, adoptRetry, discard            *redis.Script
 }
 
@@ -41,6 +42,7 @@ func loadScripts() (*scripts, error) {
 		lanes: load("lanes"), hasten: load("hasten"),
 		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
+		hold:  load("hold"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 	}
 	return s, err

@@ -16,6 +16,10 @@ import (
 // queues are those that are claimed from, in the order of recovery.
 var queues = [...]msgbus.Queue{msgbus.LocalQueue, msgbus.RemoteQueue, msgbus.ReplyQueue}
 
+// leaseSlack is how much longer than this relay's the lease of another may be,
+// before it is taken for one from before Redis's clock was set back.
+const leaseSlack = 30 * time.Second
+
 // Join begins a session: the right to claim, admit and answer, for as long as
 // it is renewed. An older session of the same instance ends at once and its
 // claims go back to their queues. It returns msgbus.ErrSuperseded when this
@@ -27,12 +31,13 @@ func (s *Store) Join(ctx context.Context) error {
 		s.next = randomID()
 	}
 	session := s.next
+	sent := s.clock.monotonic()
 	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances(), s.keys.epoch()},
 		s.opts.Instance, session, s.currentSession(), s.opts.Lease.Milliseconds()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	if err := s.readClock(result); err != nil {
+	if err := s.readClock(ctx, result, sent); err != nil {
 		return err
 	}
 	if result[1] == "superseded" {
@@ -48,12 +53,13 @@ func (s *Store) Join(ctx context.Context) error {
 // Renew keeps the session for another lease. It returns msgbus.ErrFenced when
 // the session has ended.
 func (s *Store) Renew(ctx context.Context) error {
+	sent := s.clock.monotonic()
 	result, err := s.run(ctx, s.scripts.renew, []string{s.keys.sessions()},
 		s.currentSession(), s.opts.Lease.Milliseconds()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("renew the session: %w", err)
 	}
-	if err := s.readClock(result); err != nil {
+	if err := s.readClock(ctx, result, sent); err != nil {
 		return err
 	}
 	if result[1] == "fenced" {
@@ -82,7 +88,8 @@ func (s *Store) Leave(ctx context.Context) error {
 // Recover gives the claims of ended sessions back to the heads of their queues
 // and returns the number of messages.
 func (s *Store) Recover(ctx context.Context) (int, error) {
-	ended, err := s.run(ctx, s.scripts.ended, []string{s.keys.sessions()}).StringSlice()
+	ended, err := s.run(ctx, s.scripts.ended, []string{s.keys.sessions()},
+		s.opts.Lease.Milliseconds(), leaseSlack.Milliseconds()).StringSlice()
 	if err != nil {
 		return 0, fmt.Errorf("find ended sessions: %w", err)
 	}
@@ -116,8 +123,9 @@ func (s *Store) currentSession() string {
 	return ""
 }
 
-// readClock takes Redis's time from the first element of a script's answer.
-func (s *Store) readClock(result []string) error {
+// readClock takes Redis's time from the first element of the answer of a script
+// that was sent when the monotonic clock said so.
+func (s *Store) readClock(ctx context.Context, result []string, sent time.Duration) error {
 	if len(result) < 2 {
 		return fmt.Errorf("unexpected answer of a script: %q", result)
 	}
@@ -125,8 +133,7 @@ func (s *Store) readClock(result []string) error {
 	if err != nil {
 		return fmt.Errorf("unexpected time in a script's answer: %w", err)
 	}
-	s.clock.set(us)
-	return nil
+	return s.learnTime(ctx, us, sent)
 }
 
 // randomID returns 16 random bytes in hex: the name of a session or an epoch.

@@ -77,7 +77,7 @@ type Store struct {
 
 	session     atomic.Pointer[string]
 	interrupted atomic.Bool
-	clock       clock
+	clock       *clock
 
 	joining sync.Mutex
 	// next is the session that Join asks for. It stays the same until an answer
@@ -101,6 +101,7 @@ func Open(opts Options) (*Store, error) {
 	blocking.PoolSize = len(queues)
 	return &Store{
 		opts:     opts,
+		clock:    newClock(),
 		keys:     keys(opts.Prefix),
 		scripts:  s,
 		rdb:      redis.NewClient(tune(opts.Redis)),
@@ -163,6 +164,10 @@ func translate(err error) error {
 		return msgbus.ErrFenced
 	case strings.Contains(text, "FULL the backlog"):
 		return msgbus.ErrBacklogFull
+	case strings.Contains(text, "STEPPED"):
+		return errStepped
+	case strings.Contains(text, "HELD "):
+		return heldError(text)
 	case strings.HasPrefix(text, "OOM"), strings.HasPrefix(text, "MISCONF"), strings.Contains(text, "OOM command not allowed"):
 		return fmt.Errorf("%w: %w", msgbus.ErrStorageFull, err)
 	}

@@ -2,6 +2,7 @@ package msgbus
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -166,6 +167,25 @@ var (
 	// ErrNotFound: there is no such entry.
 	ErrNotFound = errors.New("not found")
 )
+
+// A HeldError says that nothing ends by time for now, because the storage's
+// clock was set and would end too much.
+type HeldError struct {
+	By  time.Duration // how far the clock was set; negative when back
+	For time.Duration // how long the hold is, from its beginning
+}
+
+// Way says which way the clock was set.
+func (e *HeldError) Way() string {
+	if e.By < 0 {
+		return "back"
+	}
+	return "forward"
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("the clock of Redis was set %s by %v; nothing expires for %v", e.Way(), e.By.Abs().Round(time.Second), e.For)
+}
 
 // Error makes a failed attempt an error that says to try again, where a
 // *Refusal says not to.

@@ -21,7 +21,8 @@ type Backlog interface {
 	Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error)
 	// Entry returns msgbus.ErrNotFound when the request has ended.
 	Entry(ctx context.Context, uid string) (*msgbus.Entry, error)
-	// Due returns a step's worth of requests past their deadline.
+	// Due returns a step's worth of requests past their deadline, or a
+	// *msgbus.HeldError while nothing may expire.
 	Due(ctx context.Context) ([]*msgbus.Entry, error)
 	// ForgetExpired drops replies past their deadline and says how many.
 	ForgetExpired(ctx context.Context) (int, error)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -22,14 +23,26 @@ func (r *Relay) expire(ctx context.Context) error {
 	var outage onset
 	for sleep(ctx, time.Second) {
 		err := r.expireDue(ctx)
+		var held *msgbus.HeldError
 		switch {
+		case errors.As(err, &held):
+			r.heldBack(held)
 		case err == nil:
 			outage.end(func(time.Duration) {})
+			r.held.end(func(d time.Duration) { r.log.Info().Dur("took", d).Msg("requests expire again") })
 		case ctx.Err() == nil:
 			outage.begin(cause(err), func() { r.log.Warn().Err(err).Msg("cannot end expired requests; trying again") })
 		}
 	}
 	return nil
+}
+
+// heldBack tells that nothing expires for a while, and why.
+func (r *Relay) heldBack(held *msgbus.HeldError) {
+	r.held.begin(held.Error(), func() {
+		r.log.Warn().Str("way", held.Way()).Str("by", held.By.Abs().Round(time.Second).String()).Str("for", held.For.String()).
+			Msg("the clock of Redis was set; nothing expires for a while")
+	})
 }
 
 // awaitReplies waits until the replies that were there at the start have been
@@ -80,7 +93,8 @@ func (r *Relay) housekeep(ctx context.Context) error {
 		if dropped > 0 {
 			r.log.Info().Int("replies", dropped).Str("reason", string(msgbus.Expired)).Msg("dropped replies that could not be delivered in time")
 		}
-		if err == nil {
+		var held *msgbus.HeldError // which expire tells about
+		if err == nil || errors.As(err, &held) {
 			err = r.backlog.TakeStock(ctx)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -74,6 +74,7 @@ type Relay struct {
 	refusal zerolog.Logger // the log, for what an app gone wrong can cause without end
 	lanes   *lanes
 	hasten  throttle
+	held    onset // expiry is held; for the one goroutine that expires
 
 	ready     chan struct{} // closed at the first session
 	readyOnce sync.Once

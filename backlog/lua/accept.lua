@@ -41,12 +41,16 @@ local function load_window()
     if kept then
       name, highest, used = string.match(kept, '^(%x+) (%d+) (%d+)$') -- Store.Accept lets no other epoch in
     end
+    used = tonumber(used)
+    if used > now then
+      used = used - 2 ^ 52 -- before Redis's clock was set back: earlier than all since
+    end
     if name == epoch then
       slot, high = i, tonumber(highest)
       return
     end
-    if not oldest or tonumber(used) < oldest then
-      slot, oldest = i, tonumber(used)
+    if not oldest or used < oldest then
+      slot, oldest = i, used
     end
   end
   high = 0

@@ -1,19 +1,24 @@
 -- Forgets open records whose deadline has passed: the source has ended the
 -- request with an error of its own.
 --
--- KEYS 1 open, 2 open deadlines
--- ARGV 1 most
--- Returns how many were forgotten.
+-- KEYS 1 hold, 2 open deadlines, 3 open
+-- ARGV 1 to 3 see held, 4 longest life in ms, 5 most
+-- Returns how many were forgotten; the errors STEPPED and HELD.
 
+local wait = held()
+if wait then
+  return wait
+end
+bring_back(KEYS[2], now + ARGV[4], now + ARGV[4])
 local closed = 0
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMIT', 0, ARGV[5])) do
   local asked_by, uid = string.match(id, '^(%d+ [%x-]+) (.+)$')
-  local left = without(redis.call('HGET', KEYS[1], uid), asked_by .. ' ')
+  local left = without(redis.call('HGET', KEYS[3], uid), asked_by .. ' ')
   redis.call('ZREM', KEYS[2], id)
   if left ~= '' then
-    redis.call('HSET', KEYS[1], uid, left)
+    redis.call('HSET', KEYS[3], uid, left)
   else
-    redis.call('HDEL', KEYS[1], uid)
+    redis.call('HDEL', KEYS[3], uid)
   end
   closed = closed + 1
 end

@@ -35,7 +35,7 @@ for a = 4, #ARGV, 6 do
       local ends, accepted = string.match(record, '^%d+ [%x-]+ (%d+) (%d+) ')
       deadline = ends
       if epoch == '-' then
-        not_before = math.max(now_us, accepted * 1000 + ARGV[3])
+        not_before = math.max(now_us, math.min(now_us + ARGV[3], accepted * 1000 + ARGV[3]))
       end
     end
   end

@@ -1,7 +1,12 @@
 -- Names replies whose deadline has passed on their lane.
 --
--- KEYS 1 replies' deadlines
--- ARGV 1 most
--- Returns their ids.
+-- KEYS 1 hold, 2 replies' deadlines
+-- ARGV 1 to 3 see held, 4 longest life in ms, 5 most
+-- Returns their ids; the errors STEPPED and HELD.
 
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, ARGV[1])
+local wait = held()
+if wait then
+  return wait
+end
+bring_back(KEYS[2], now + ARGV[4], now + ARGV[4])
+return redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMIT', 0, ARGV[5])

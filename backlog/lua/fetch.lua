@@ -6,7 +6,8 @@
 -- KEYS 1 sessions, 2 lanes, 3 lane, 4 lane requests, 5 lane replies, 6 backlog,
 --      7 replies, 8 lane tries
 -- ARGV 1 session, 2 twin, 3 most messages, 4 most bytes, 5 window of numbers,
---      6 ms that the lane is not offered to others
+--      6 ms that the lane is not offered to others, 7 ms that it rests at most,
+--      8 µs that a reply waits at most
 -- Returns {'batch', probe, kind, id, body, …} with kind 'request' or 'reply'
 -- and probe '1' when the lane has failed since its last success; {'wait', ms}
 -- when nothing is to be sent for that long; {'idle'} when the lane is empty;
@@ -19,9 +20,10 @@ make_room(KEYS[2]) -- a full Redis empties by sending
 local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing', 'reason')
 if lane[1] ~= ARGV[1] then
   local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0)
-  -- What a session that has ended held back for itself is no rest to wait for.
+  -- What a session that has ended held back for itself is no rest to wait for,
+  -- nor is one from before Redis's clock was set back.
   local left = lane[1] and fenced(KEYS[1], lane[1])
-  if due > now and not left then
+  if due > now and due <= now + ARGV[7] and not left then
     return {'wait', int(due - now)}
   end
   if lane[1] and not left then
@@ -46,6 +48,7 @@ local function add(kind, id, body)
   bytes = bytes - #body
 end
 
+bring_back(KEYS[5], now_us + ARGV[8], now_us)
 -- Replies first: they end what others wait for, and free the memory of a peer
 -- that is full and takes no requests.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', int(now_us), 'LIMIT', 0, most)) do

@@ -1,9 +1,10 @@
 -- Names the lanes that are due.
 --
 -- KEYS 1 lanes
--- ARGV 1 most lanes
+-- ARGV 1 most lanes, 2 ms that a lane rests at most
 -- Returns {ms until the next one is due or -1, twin, …}.
 
+bring_back(KEYS[1], now + ARGV[2], now)
 local result = {-1}
 for _, twin in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
   result[#result + 1] = twin

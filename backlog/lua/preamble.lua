@@ -43,6 +43,42 @@ local function make_room(key)
   redis.call('PERSIST', key)
 end
 
+-- held returns the error that a script gives which would end things by time, as
+-- long as it must not: STEPPED when Redis's clock is not what the caller takes it
+-- for, HELD and by how many ms it was set while that is less than a minute ago.
+-- The key ends by the clock that was set, and must not outlive the hold when that
+-- goes back once more.
+--
+-- Such scripts begin with KEYS 1 hold, ARGV 1 what the caller takes the time for
+-- in µs, 2 µs that it may be wrong by, 3 ms of a hold.
+local function held()
+  if math.abs(now_us - ARGV[1]) > tonumber(ARGV[2]) then
+    return redis.error_reply('STEPPED Redis has another time than its caller expects')
+  end
+  local left = redis.call('PTTL', KEYS[1])
+  if left == -2 then
+    return nil
+  end
+  if left == -1 or left > tonumber(ARGV[3]) then
+    redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  end
+  return redis.error_reply('HELD ' .. redis.call('GET', KEYS[1]))
+end
+
+-- bring_back gives what an index has later than `latest`, which nothing can be
+-- that is written from here on, places up to `to` in its order: it was written
+-- before Redis's clock was set back, and would wait for the clock to come there
+-- again.
+local function bring_back(index, latest, to)
+  local late = redis.call('ZRANGEBYSCORE', index, '(' .. int(latest), '+inf', 'LIMIT', 0, 1000)
+  if #late > 0 then
+    make_room(index)
+  end
+  for i, member in ipairs(late) do
+    redis.call('ZADD', index, int(to - #late + i), member)
+  end
+end
+
 -- without returns the lines of text, which may be nil, that do not begin with
 -- prefix, and whether there was one that does.
 local function without(text, prefix)
