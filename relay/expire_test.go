@@ -3,12 +3,15 @@ package relay_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
+	"github.com/msgbusd/msgbusd/relay"
 )
 
 // An app that waits must be told at its deadline, in the words that it knows,
@@ -86,4 +89,63 @@ func TestReplyAndExpiryNeverBothReachTheApp(t *testing.T) {
 	if len(ended) != n || a.length("app.1") != 0 {
 		t.Errorf("%d requests have ended with %d messages, want one each for %d", len(ended), n+a.length("app.1"), n)
 	}
+}
+
+// Redis's clock was set. The operator must learn why nothing expires, and that
+// it does again, in one line each, however long it lasts.
+//
+// Breaks it: let heldBack log without onset; keep the onset in expire, where a
+// new session begins another; leave out held.end.
+func TestHeldExpiryIsToldWhenItBeginsAndWhenItEnds(t *testing.T) {
+	t.Parallel()
+	clock := &setClock{}
+	a := run(t, newWire(), 1001, func(s *site) {
+		s.through = func(store *backlog.Store) relay.Backlog { clock.Store = store; return clock }
+	})
+	clock.set(-time.Hour - 3*time.Millisecond)
+	a.request(with(ask("x", "app.1", 1001), map[string]any{"exp": 1}))
+	clock.await(t, 2)
+	if err := a.rdb.Del(t.Context(), "msgbus.system.sessions").Err(); err != nil { // as when Redis lost it
+		t.Fatal(err)
+	}
+	a.log.await(t, "began a new session: this relay was silent for longer than its lease, or Redis lost the old one", 1)
+	clock.await(t, 2)
+	for _, line := range a.log.await(t, "the clock of Redis was set; nothing expires for a while", 1) {
+		expect(t, "the log", line, map[string]any{"level": "warn", "way": "back", "by": "1h0m0s", "for": "1m0s"})
+	}
+	if n := a.length("app.1"); n != 0 {
+		t.Errorf("%d requests have expired", n)
+	}
+	clock.set(0)
+	if m := a.pop("app.1"); !has(m["err"], "request timeout") {
+		t.Errorf("the app is told %q", m["err"])
+	}
+	a.log.await(t, "requests expire again", 1)
+	a.log.await(t, "the clock of Redis was set; nothing expires for a while", 1)
+	clock.set(time.Hour)
+	a.log.await(t, "the clock of Redis was set; nothing expires for a while", 2)
+}
+
+// A setClock is a storage whose clock was set by so much, if at all.
+type setClock struct {
+	*backlog.Store
+	by   atomic.Int64
+	held atomic.Int64 // how often it has held expiry
+}
+
+func (c *setClock) set(by time.Duration) { c.by.Store(int64(by)) }
+
+func (c *setClock) Due(ctx context.Context) ([]*msgbus.Entry, error) {
+	if by := c.by.Load(); by != 0 {
+		c.held.Add(1)
+		return nil, fmt.Errorf("find expired requests: %w", &msgbus.HeldError{By: time.Duration(by), For: time.Minute})
+	}
+	return c.Store.Due(ctx)
+}
+
+// await waits until expiry was held so many times more.
+func (c *setClock) await(t *testing.T, more int64) {
+	t.Helper()
+	want := c.held.Load() + more
+	eventually(t, "expiry is held", func() bool { return c.held.Load() >= want })
 }

@@ -48,20 +48,24 @@ local function add(kind, id, body)
   bytes = bytes - #body
 end
 
-bring_back(KEYS[5], now_us + ARGV[8], now_us)
 -- Replies first: they end what others wait for, and free the memory of a peer
--- that is full and takes no requests.
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', int(now_us), 'LIMIT', 0, most)) do
-  if bytes <= 0 then
-    break
-  end
-  local body = redis.call('HGET', KEYS[7], id)
-  if body then
-    add('reply', id, body)
-  else
-    redis.call('ZREM', KEYS[5], id)
+-- that is full and takes no requests. Those that would wait for longer than any
+-- reply does are from before Redis's clock was set back, and the oldest.
+local function add_replies(least, latest)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], least, latest, 'LIMIT', 0, most)) do
+    if bytes <= 0 then
+      break
+    end
+    local body = redis.call('HGET', KEYS[7], id)
+    if body then
+      add('reply', id, body)
+    else
+      redis.call('ZREM', KEYS[5], id)
+    end
   end
 end
+add_replies('(' .. int(now_us + ARGV[8]), '+inf')
+add_replies('-inf', int(now_us))
 if most > 0 and bytes > 0 then
   -- A probe is the oldest request. When the peer is there and has failed at it
   -- three times the next one has a turn, lest one that it cannot take holds back

@@ -65,17 +65,16 @@ local function held()
   return redis.error_reply('HELD ' .. redis.call('GET', KEYS[1]))
 end
 
--- bring_back gives what an index has later than `latest`, which nothing can be
--- that is written from here on, places up to `to` in its order: it was written
--- before Redis's clock was set back, and would wait for the clock to come there
--- again.
+-- bring_back gives what an index has later than `latest`, where nothing is
+-- written by the present clock, the time `to`: it was written before Redis's clock
+-- was set back, and would wait for the clock to come there again.
 local function bring_back(index, latest, to)
   local late = redis.call('ZRANGEBYSCORE', index, '(' .. int(latest), '+inf', 'LIMIT', 0, 1000)
   if #late > 0 then
     make_room(index)
   end
-  for i, member in ipairs(late) do
-    redis.call('ZADD', index, int(to - #late + i), member)
+  for _, member in ipairs(late) do
+    redis.call('ZADD', index, int(to), member)
   end
 end
 
