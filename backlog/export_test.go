@@ -9,22 +9,31 @@ import (
 
 // BeforeCommand makes a store ask before each command, which an error keeps
 // from being sent.
-func (s *Store) BeforeCommand(ask func() error) { s.rdb.AddHook(askFirst(ask)) }
+func (s *Store) BeforeCommand(ask func() error) { s.rdb.AddHook(askFirst{ask, func() {}}) }
+
+// AfterCommand makes a store tell of each command before its answer is read.
+func (s *Store) AfterCommand(tell func()) {
+	s.rdb.AddHook(askFirst{func() error { return nil }, tell})
+}
 
 // FakeMonotonic puts read in the place of the monotonic clock. It must be called
 // before Join.
 func (s *Store) FakeMonotonic(read func() time.Duration) { s.clock.monotonic = read }
 
-type askFirst func() error
+type askFirst struct {
+	ask  func() error
+	tell func()
+}
 
 func (askFirst) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (ask askFirst) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h askFirst) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if err := ask(); err != nil {
+		if err := h.ask(); err != nil {
 			cmd.SetErr(err)
 			return err
 		}
+		defer h.tell()
 		return next(ctx, cmd)
 	}
 }

@@ -3,6 +3,7 @@ package backlog_test
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func (r *rig) kept() string {
 // The machine's clock is set by an hour: every request ends at once with an
 // error, while its reply is on the way, and replies are dropped.
 //
-// Breaks it: leave `held()` out of due, due_replies or close_open; let held
+// Breaks it: leave `return wait` out of due.lua or due_replies.lua; let held
 // return nil where it says STEPPED; let hold.lua write no key.
 func TestNothingExpiresForAMinuteAfterAStepForward(t *testing.T) {
 	for name, notice := range map[string]func(*backlog.Store, *rig) error{
@@ -127,6 +128,36 @@ func TestAnotherStepBeginsTheHoldAnew(t *testing.T) {
 	})
 }
 
+// once returns what does something when it is called first.
+func once(do func()) func() error {
+	var first sync.Once
+	return func() error { first.Do(do); return nil }
+}
+
+// The clock is set between two steps of housekeeping: the records of requests
+// that services work on are gone, and their replies late.
+//
+// Breaks it: leave out the `return wait` of close_open.lua.
+func TestNoRecordIsClosedByAStepInTheMiddle(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.join()
+		_, err := s.ForgetExpired(r.Context())
+		r.must(err)
+		r.accept(s, 1003, sample, arrival(1))
+		commands := 0
+		s.BeforeCommand(func() error {
+			if commands++; commands == 2 { // replies are dropped, records are not yet
+				r.step(time.Hour)
+			}
+			return nil
+		})
+		_, err = s.ForgetExpired(r.Context())
+		var held *msgbus.HeldError
+		wantEqual(r, "held", errors.As(err, &held), true)
+		wantEqual(r, "kept", r.kept(), "0 1 0")
+	})
+}
+
 // A Redis that is busy, or was stopped for a while, looks as if its clock had
 // been set, and nothing expires for another minute each time.
 //
@@ -143,14 +174,10 @@ func TestSlowRedisIsNoStep(t *testing.T) {
 			onMovingClocks(t, func(r *rig) {
 				s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
 				uids := r.admit(s, request(1002))
-				slow := true
-				s.BeforeCommand(func() error {
-					if slow {
-						slow = false
-						r.advance(40 * time.Second) // from here to Redis
-					}
-					return nil
-				})
+				call(s, r)                                                    // loads the script, so that the next is one command
+				s.BeforeCommand(once(func() { r.advance(20 * time.Second) })) // from here to Redis
+				late := once(func() { r.advance(20 * time.Second) })          // and back
+				s.AfterCommand(func() { _ = late() })
 				call(s, r)
 				wantEqual(r, "holds", r.rdb.Exists(r.Context(), "msgbus.system.hold").Val(), 0)
 				r.wantNotHeld(s)
