@@ -115,7 +115,7 @@ func TestAdmitIsOneStep(t *testing.T) {
 		wantEqual(r, "lane of 1002", ids(r.fetch(s, 1002)), fmt.Sprint([]string{uids[0], uids[2]}))
 		stats, err := s.Stats(r.Context())
 		r.must(err)
-		wantEqual(r, "counts", stats, backlog.Stats{Accepted: 3})
+		wantEqual(r, "counts", stats, backlog.Stats{Accepted: 3, Waiting: 3})
 	})
 }
 

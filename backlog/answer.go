@@ -41,20 +41,19 @@ type Stats struct {
 	Accepted int64 // requests that entered the backlog
 	Answered int64 // … that ended with a service's reply
 	Failed   int64 // … that ended with an error of the bus
+	Waiting  int64 // … that have not ended
+
+	Archived int64 // the archived daemon's entries, as long as Adopt has not accepted them
 }
 
-// Stats reads the counts.
+// AddUp tells whether what became of each accepted request is known.
+func (s Stats) AddUp() bool { return s.Accepted == s.Answered+s.Failed+s.Waiting }
+
+// Stats reads the counts, all of the same instant.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	v, err := s.rdb.HMGet(ctx, s.keys.stats(), "accepted", "answered", "failed").Result()
+	n, err := s.run(ctx, s.scripts.counts, []string{s.keys.stats(), s.keys.backlog(), s.keys.deadlines()}).Int64Slice()
 	if err != nil {
-		return Stats{}, fmt.Errorf("read the counts: %w", translate(err))
+		return Stats{}, fmt.Errorf("read the counts: %w", err)
 	}
-	n := func(i int) int64 {
-		text, _ := v[i].(string)
-		count, _ := strconv.ParseInt(text, 10, 64)
-		return count
-	}
-	return Stats{Accepted: n(0), Answered: n(1), Failed: n(2)}, nil
+	return Stats{Accepted: n[0], Answered: n[1], Failed: n[2], Waiting: n[3], Archived: n[4]}, nil
 }

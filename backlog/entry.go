@@ -89,9 +89,14 @@ func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, e
 	return out, nil
 }
 
-// discard moves what is no entry from the backlog to the dead letters.
+// discard moves what is no entry from the backlog to the dead letters, unless it
+// is another entry by now.
 func (s *Store) discard(ctx context.Context, uid, raw, why string) error {
-	err := s.run(ctx, s.scripts.discard, []string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead()}, uid, s.opts.MaxDead, why, raw).Err()
+	dst, _, _ := msgbus.ParseUID(uid) // that of a proxied request names no lane: 0
+	lane := id(dst)
+	err := s.run(ctx, s.scripts.discard,
+		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead(), s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.stats()},
+		uid, s.opts.MaxDead, why, raw).Err()
 	if err != nil {
 		return fmt.Errorf("discard backlog entry %s: %w", uid, err)
 	}

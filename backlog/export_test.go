@@ -41,3 +41,8 @@ func (h askFirst) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (askFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
+
+// Discard is what becomes of an entry that cannot be read.
+func (s *Store) Discard(ctx context.Context, uid, raw string) error {
+	return s.discard(ctx, uid, raw, "a test")
+}

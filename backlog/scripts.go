@@ -19,7 +19,7 @@ type scripts struct {
 	accept, proxy, depart, answer         *redis.Script
 	due, dueReplies, closeOpen, takeStock *redis.Script
 	hold                                  *redis.Script
-	adopt, adoptRetry, discard            *redis.Script
+	adopt, adoptRetry, discard, counts    *redis.Script
 }
 
 func loadScripts() (*scripts, error) {
@@ -44,6 +44,7 @@ func loadScripts() (*scripts, error) {
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
 		hold:  load("hold"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
+		counts: load("counts"),
 	}
 	return s, err
 }

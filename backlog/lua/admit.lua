@@ -86,10 +86,15 @@ while a < #ARGV do
   for i = 1, destinations do
     local d = tonumber(ARGV[a + 7 + i])
     local key = first_dst + 4 * (d - 1)
-    local n = redis.call('INCR', KEYS[key + 1])
     local dst = ARGV[8 + d]
-    local uid = dst .. '.' .. int(n)
-    redis.call('HSET', KEYS[4], uid, entry_of(uid, ARGV[4], dst, epoch, deadline, ARGV[a + 5], ARGV[a + 6]))
+    local n, uid
+    repeat
+      if uid then -- it is of a request that waits: somebody has set the counter back
+        redis.call('SET', KEYS[key + 1], int(math.max(n, now_us)))
+      end
+      n = redis.call('INCR', KEYS[key + 1])
+      uid = dst .. '.' .. int(n)
+    until redis.call('HSETNX', KEYS[4], uid, entry_of(uid, ARGV[4], dst, epoch, deadline, ARGV[a + 5], ARGV[a + 6])) == 1
     redis.call('ZADD', KEYS[5], deadline, uid)
     redis.call('ZADD', KEYS[key + 3], int(n), uid)
     redis.call('ZADD', KEYS[key + 4], int(failures[d] + ARGV[a + 4] + 1), uid)
