@@ -20,6 +20,9 @@ type scripts struct {
 	due, dueReplies, closeOpen, takeStock *redis.Script
 	hold                                  *redis.Script
 	adopt, adoptRetry, discard, counts    *redis.Script
+	walk, checkEntries, checkOpen         *redis.Script
+	checkReplies, checkLane, checkClaim   *redis.Script
+	checkSeen, overdue                    *redis.Script
 }
 
 func loadScripts() (*scripts, error) {
@@ -44,7 +47,9 @@ func loadScripts() (*scripts, error) {
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
 		hold:  load("hold"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
-		counts: load("counts"),
+		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),
+		checkReplies: load("check_replies"), checkLane: load("check_lane"), checkClaim: load("check_claim"),
+		checkSeen: load("check_seen"), overdue: load("overdue"),
 	}
 	return s, err
 }

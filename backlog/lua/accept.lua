@@ -137,12 +137,13 @@ end
 
 -- latest_of leaves out all but the latest records of a source: one that sends
 -- the same uid under ever new epochs must not make the field grow.
-local function latest_of(twin, records)
+local function latest_of(twin, records, uid)
   local _, own = string.gsub('\n' .. records, '\n' .. twin .. ' ', '')
   local left = {}
   for line in string.gmatch(records, '[^\n]+') do
     if string.sub(line, 1, #twin + 1) == twin .. ' ' and own > 3 then
       own = own - 1
+      redis.call('ZREM', KEYS[2], string.match(line, '^%d+ %S+') .. ' ' .. uid)
     else
       left[#left + 1] = line
     end
@@ -180,7 +181,7 @@ for a = 11, #ARGV, 9 do
     if kind == 'deliver' then
       push(KEYS[queue], cmd, side, body, deadline)
       -- A source that uses a uid again has forgotten the earlier request.
-      local records = latest_of(source, without(redis.call('HGET', KEYS[1], uid), asked_by .. ' '))
+      local records = latest_of(source, without(redis.call('HGET', KEYS[1], uid), asked_by .. ' '), uid)
       local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. string.gsub(cmd, '%c', ' ')
       redis.call('HSET', KEYS[1], uid, records ~= '' and records .. '\n' .. record or record)
       redis.call('ZADD', KEYS[2], int(deadline), asked_by .. ' ' .. uid)

@@ -1,0 +1,326 @@
+package backlog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A name is a field of a hash or a member of a sorted set, as of one instant.
+type name struct {
+	id      string
+	score   float64
+	missing string // the first of the other keys in which it is not, or ""
+	unsure  bool   // one of those is no key to look in
+}
+
+// walk reads the names in keys[0], a step at a time, and tells of each whether it
+// is in the others as well.
+func (c *checker) walk(ctx context.Context, step int, keys []string, visit func([]name) error) error {
+	for cursor := "0"; ; {
+		page, err := c.run(ctx, c.scripts.walk, keys, cursor, step).Slice()
+		if err != nil {
+			return err
+		}
+		var names []name
+		for i := 2; i+2 < len(page); i += 3 {
+			id, _ := page[i].(string)
+			text, _ := page[i+1].(string)
+			score, _ := strconv.ParseFloat(text, 64)
+			n := name{id: id, score: score}
+			at, _ := page[i+2].(int64)
+			n.unsure = at < 0
+			if at > 0 {
+				n.missing = keys[at-1]
+			}
+			names = append(names, n)
+		}
+		if err := visit(names); err != nil {
+			return err
+		}
+		if cursor, _ = page[0].(string); cursor == "0" {
+			return nil
+		}
+	}
+}
+
+// findings reads a key by a script that names what is wrong itself. It returns
+// how much was read.
+func (c *checker) findings(ctx context.Context, key string, script *redis.Script, keys []string, more ...any) (int, error) {
+	total := 0
+	for cursor := "0"; ; {
+		page, err := c.run(ctx, script, keys, append([]any{cursor, bodiesStep}, more...)...).StringSlice()
+		if err != nil {
+			return total, err
+		}
+		n, _ := strconv.Atoi(page[1])
+		total += n
+		for i := 2; i+2 < len(page); i += 3 {
+			c.found(key, page[i], State(page[i+1]), "%s", page[i+2])
+		}
+		if cursor = page[0]; cursor == "0" {
+			return total, nil
+		}
+	}
+}
+
+func (c *checker) entries(ctx context.Context) error {
+	k := c.keys
+	n, err := c.findings(ctx, k.backlog(), c.scripts.checkEntries, []string{k.backlog(), k.deadlines()})
+	c.report.Messages += n
+	return err
+}
+
+func (c *checker) deadlines(ctx context.Context) error {
+	k := c.keys
+	if err := c.overdue(ctx, k.deadlines(), "the app still waits"); err != nil {
+		return err
+	}
+	return c.walk(ctx, namesStep, []string{k.deadlines(), k.backlog()}, func(names []name) error {
+		for _, n := range names {
+			if n.missing != "" {
+				c.found(k.deadlines(), n.id, NoEntry, "the request is in the backlog no more, and did not end")
+			}
+		}
+		return nil
+	})
+}
+
+// overdue names what an index of deadlines should not hold any more.
+func (c *checker) overdue(ctx context.Context, index, consequence string) error {
+	result, err := c.run(ctx, c.scripts.overdue, []string{c.keys.sessions(), index}, overdueAfter.Milliseconds(), mostFindings).Slice()
+	if err != nil {
+		return err
+	}
+	total, _ := result[0].(int64)
+	named := (len(result) - 1) / 2
+	for i := range named {
+		id, _ := result[1+2*i].(string)
+		text, _ := result[2+2*i].(string)
+		ms, _ := strconv.ParseInt(text, 10, 64)
+		late := (time.Duration(ms) * time.Millisecond).Round(time.Second)
+		c.found(index, id, Overdue, "its deadline was %s ago: %s", late, consequence)
+	}
+	c.report.More += int(total) - named
+	return nil
+}
+
+func (c *checker) lanes(ctx context.Context) error {
+	return c.walk(ctx, namesStep, []string{c.keys.lanes()}, func(names []name) error {
+		for _, n := range names {
+			if _, err := strconv.ParseUint(n.id, 10, 32); err != nil {
+				c.found(c.keys.lanes(), n.id, Unreadable, "no twin has this id, and the lanes behind it are not served")
+			}
+		}
+		return nil
+	})
+}
+
+// lane tells whether a lane will be served.
+func (c *checker) lane(ctx context.Context, twin string) error {
+	k := c.keys
+	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin)}, twin, longestWait.Milliseconds()).Slice()
+	if err != nil {
+		return err
+	}
+	state, _ := result[1].(string)
+	held, _ := result[0].(int64)
+	ms, _ := result[2].(int64)
+	switch State(state) {
+	case Unserved:
+		c.found(k.lanes(), twin, Unserved, "%d messages wait for twin %s, whose lane no relay will look at", held, twin)
+	case Stalled:
+		c.found(k.lanes(), twin, Stalled, "%d messages wait for twin %s, whose lane rests for %s", held, twin, (time.Duration(ms) * time.Millisecond).Round(time.Second))
+	}
+	return nil
+}
+
+func (c *checker) laneRequests(ctx context.Context, twin string) error {
+	k := c.keys
+	key := k.laneRequests(twin)
+	if err := c.lane(ctx, twin); err != nil {
+		return err
+	}
+	return c.walk(ctx, namesStep, []string{key, k.backlog(), k.laneTries(twin)}, func(names []name) error {
+		for _, n := range names {
+			dst, number, ok := msgbus.ParseUID(n.id)
+			switch {
+			case !ok:
+				c.found(key, n.id, Unreadable, "it is no uid")
+			case id(dst) != twin:
+				c.found(key, n.id, WrongLane, "a request for twin %d is on the lane to twin %s", dst, twin)
+			case n.missing == k.backlog():
+				c.found(key, n.id, NoEntry, "it is on the lane, but not in the backlog: there is nothing to send")
+			case n.missing != "":
+				c.found(key, n.id, NoTries, "failed attempts are not counted for it")
+			case n.score != float64(number):
+				c.found(key, n.id, WrongPlace, "it stands at %.0f", n.score)
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) laneTries(ctx context.Context, twin string) error {
+	key := c.keys.laneTries(twin)
+	return c.walk(ctx, namesStep, []string{key, c.keys.laneRequests(twin)}, func(names []name) error {
+		for _, n := range names {
+			if n.missing != "" {
+				c.found(key, n.id, NotOnLane, "failed attempts are counted for what is not to be sent")
+			}
+		}
+		return nil
+	})
+}
+
+// replyTwin returns the twin that a reply is for: its id is "<twin> <epoch> <uid>".
+func replyTwin(replyID string) (twin string, ok bool) {
+	twin, _, _ = strings.Cut(replyID, " ")
+	_, err := strconv.ParseUint(twin, 10, 32)
+	return twin, err == nil && strings.Count(replyID, " ") == 2
+}
+
+func (c *checker) laneReplies(ctx context.Context, twin string) error {
+	key := c.keys.laneReplies(twin)
+	if err := c.lane(ctx, twin); err != nil {
+		return err
+	}
+	return c.walk(ctx, namesStep, []string{key, c.keys.replies()}, func(names []name) error {
+		for _, n := range names {
+			switch own, ok := replyTwin(n.id); {
+			case ok && own != twin:
+				c.found(key, n.id, WrongLane, "a reply to twin %s is on the lane to twin %s", own, twin)
+			case n.missing != "":
+				c.found(key, n.id, NoReply, "it is on the lane, but not among the replies: there is nothing to send")
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) replies(ctx context.Context) error {
+	k := c.keys
+	return c.walk(ctx, bodiesStep, []string{k.replies(), k.repliesDeadlines()}, func(names []name) error {
+		c.report.Messages += len(names)
+		keys := []string{k.replies()}
+		var ids []any
+		for _, n := range names {
+			twin, ok := replyTwin(n.id)
+			if !ok {
+				c.found(k.replies(), n.id, Unreadable, "it is not twin, epoch and uid")
+				continue
+			}
+			if n.missing != "" {
+				c.found(k.replies(), n.id, NoDeadline, "the reply is kept for ever if it cannot be sent")
+			}
+			keys, ids = append(keys, k.laneReplies(twin)), append(ids, n.id)
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		astray, err := c.run(ctx, c.scripts.checkReplies, keys, ids...).StringSlice()
+		if err != nil {
+			return err
+		}
+		for _, replyID := range astray {
+			c.found(k.replies(), replyID, NotOnLane, "the reply is kept, and nobody will send it")
+		}
+		return nil
+	})
+}
+
+func (c *checker) repliesDeadlines(ctx context.Context) error {
+	k := c.keys
+	if err := c.overdue(ctx, k.repliesDeadlines(), "the reply is still kept"); err != nil {
+		return err
+	}
+	return c.walk(ctx, namesStep, []string{k.repliesDeadlines(), k.replies()}, func(names []name) error {
+		for _, n := range names {
+			if _, ok := replyTwin(n.id); !ok {
+				c.found(k.repliesDeadlines(), n.id, Unreadable, "it is not twin, epoch and uid, and the deadlines behind it are not looked at")
+			} else if n.missing != "" {
+				c.found(k.repliesDeadlines(), n.id, NoReply, "a deadline stands without what it ends")
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checker) open(ctx context.Context) error {
+	k := c.keys
+	n, err := c.findings(ctx, k.open(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines()}, "records")
+	c.report.Messages += n
+	return err
+}
+
+func (c *checker) openDeadlines(ctx context.Context) error {
+	k := c.keys
+	if err := c.overdue(ctx, k.openDeadlines(), "the record is still kept"); err != nil {
+		return err
+	}
+	_, err := c.findings(ctx, k.openDeadlines(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines()}, "deadlines")
+	return err
+}
+
+// claim tells whether what a session has claimed will come back.
+func (c *checker) claim(ctx context.Context, key, session, queue string) error {
+	if !slices.Contains(queues[:], msgbus.Queue(queue)) {
+		c.found(key, "", Unreadable, "%q is no queue that relays claim from: nobody will give the messages back", queue)
+		return nil
+	}
+	result, err := c.run(ctx, c.scripts.checkClaim, []string{c.keys.sessions(), key}, session, takeOver.Milliseconds()).Slice()
+	if err != nil {
+		return err
+	}
+	held, _ := result[0].(int64)
+	state, _ := result[1].(string)
+	switch State(state) {
+	case UnknownSession:
+		c.found(key, "", UnknownSession, "%d messages are claimed by session %s, which no relay knows", held, session)
+	case Overdue:
+		c.found(key, "", Overdue, "session %s has ended, and nobody gives its %d messages back", session, held)
+	}
+	return nil
+}
+
+func (c *checker) commands(ctx context.Context) error {
+	k := c.keys
+	return c.walk(ctx, namesStep, []string{k.unread(), k.served()}, func(names []name) error {
+		for _, n := range names {
+			if n.missing == "" && !n.unsure {
+				c.found(k.unread(), n.id, InBoth, "the command is in %s too", k.served())
+			}
+		}
+		return nil
+	})
+}
+
+// windows tells whether repeats of a source can be told.
+func (c *checker) windows(ctx context.Context, twin string) error {
+	k := c.keys
+	keys := []string{k.seen(twin)}
+	for slot := range 4 {
+		keys = append(keys, k.window(twin, slot))
+	}
+	result, err := c.run(ctx, c.scripts.checkSeen, keys, Window).Slice()
+	if err != nil {
+		return err
+	}
+	texts := map[State]string{
+		Unreadable: "it is not epoch, highest number and last use",
+		InBoth:     "two windows are of the same epoch",
+		NoWindow:   "the highest number is not marked in the window: repeats would be accepted",
+	}
+	for i := 0; i+1 < len(result); i += 2 {
+		state := State(fmt.Sprint(result[i+1]))
+		c.found(k.seen(twin), fmt.Sprint(result[i]), state, "%s", texts[state])
+	}
+	return nil
+}
