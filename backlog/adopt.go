@@ -2,12 +2,15 @@ package backlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 const scanStep = 256
+
+var errUnanswerable = errors.New("not an entry that can be answered")
 
 // Adopt takes over what the archived daemon left: its backlog entries get a
 // deadline, its retries are queued anew. It returns how many it found. Where
@@ -53,7 +56,7 @@ func (s *Store) adoptEntry(ctx context.Context, uid, raw string) (int, error) {
 	}
 	if err != nil || !ok || m.ReturnQueue == "" {
 		// Nobody can be answered: as much as the archived daemon would do with it.
-		return 0, s.discard(ctx, uid, raw, "not an entry that can be answered")
+		return 0, s.discardEntry(ctx, uid, raw, errUnanswerable)
 	}
 	m.Dialect = msgbus.Classic
 	kind, life := lifeOf(m)

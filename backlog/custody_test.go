@@ -41,6 +41,7 @@ func TestEachMessageIsAlwaysInOnePlace(t *testing.T) {
 				"refuse":  c.refuse,
 				"answer":  c.answer,
 				"leave":   c.leave,
+				"panic":   c.panics,
 				"":        c.count,
 			})
 		})
@@ -131,6 +132,14 @@ func (c *custodian) refuse(rt *rapid.T) {
 	queue := rapid.SampledFrom([]string{"", "msgbus.ret"}).Draw(rt, "return queue")
 	noErr(rt, c.s.Refuse(rt.Context(), c.claim, i, refusal(), queue, []byte(c.claim.Messages[i]), false))
 	c.claim.Messages[i] = msgbus.DealtWith
+}
+
+func (c *custodian) panics(rt *rapid.T) {
+	if c.claim == nil || len(c.claim.Messages) == 0 {
+		rt.Skip("no claim")
+	}
+	noErr(rt, c.s.SetApart(rt.Context(), c.claim))
+	c.claim = nil
 }
 
 func (c *custodian) answer(rt *rapid.T) {

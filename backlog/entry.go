@@ -3,6 +3,7 @@ package backlog
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,8 +19,17 @@ type note struct {
 	Dialect  string `json:"dialect"`
 }
 
-// ParseEntry reads a backlog entry as admit and proxy write it.
-func ParseEntry(raw string) (*msgbus.Entry, error) {
+// ParseEntry reads a backlog entry as admit and proxy write it. An entry that
+// makes it panic is one that cannot be read.
+func ParseEntry(raw string) (e *msgbus.Entry, err error) {
+	err = msgbus.Guard(func() error {
+		e, err = parseEntry(raw)
+		return err
+	})
+	return e, err
+}
+
+func parseEntry(raw string) (*msgbus.Entry, error) {
 	m, err := msgbus.Decode([]byte(raw))
 	if err != nil {
 		return nil, fmt.Errorf("read a backlog entry: %w", err)
@@ -79,7 +89,7 @@ func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, e
 	for i := 0; i+1 < len(pairs); i += 2 {
 		e, err := ParseEntry(pairs[i+1])
 		if err != nil {
-			if err := s.discard(ctx, pairs[i], pairs[i+1], err.Error()); err != nil {
+			if err := s.discardEntry(ctx, pairs[i], pairs[i+1], err); err != nil {
 				return out, err
 			}
 			continue
@@ -89,18 +99,15 @@ func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, e
 	return out, nil
 }
 
-// discard moves what is no entry from the backlog to the dead letters, unless it
-// is another entry by now.
-func (s *Store) discard(ctx context.Context, uid, raw, why string) error {
-	dst, _, _ := msgbus.ParseUID(uid) // that of a proxied request names no lane: 0
-	lane := id(dst)
-	err := s.run(ctx, s.scripts.discard,
-		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead(), s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.stats()},
-		uid, s.opts.MaxDead, why, raw).Err()
-	if err != nil {
-		return fmt.Errorf("discard backlog entry %s: %w", uid, err)
+// discardEntry moves what is no entry from the backlog to the dead letters,
+// unless it is another entry by now.
+func (s *Store) discardEntry(ctx context.Context, uid, raw string, why error) error {
+	refusal := &msgbus.Refusal{Reason: msgbus.Malformed, Text: why.Error()}
+	if p := (*msgbus.Panic)(nil); errors.As(why, &p) {
+		refusal = p.Refusal()
 	}
-	return nil
+	p := msgbus.Parcel{Kind: msgbus.RequestParcel, ID: uid, Body: raw}
+	return s.discard(ctx, p, "backlog", refusal)
 }
 
 // ParseEntry is [ParseEntry], for those who know the storage as an interface.

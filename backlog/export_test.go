@@ -2,6 +2,7 @@ package backlog
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -44,5 +45,5 @@ func (askFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 // Discard is what becomes of an entry that cannot be read.
 func (s *Store) Discard(ctx context.Context, uid, raw string) error {
-	return s.discard(ctx, uid, raw, "a test")
+	return s.discardEntry(ctx, uid, raw, errors.New("a test"))
 }

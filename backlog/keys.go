@@ -25,6 +25,7 @@ func (k keys) instances() string { return k.system("instances") } // hash: insta
 func (k keys) claim(session string, q msgbus.Queue) string {
 	return k.system("claim." + session + "." + string(q)) // list
 }
+func (k keys) suspects() string { return k.system("suspects") } // hash: sha1 of a message → relays that ended with it; claim → sha1 of its suspect
 
 // hold is a string that is there for a while after Redis's clock was set: by how many ms.
 func (k keys) hold() string { return k.system("hold") }

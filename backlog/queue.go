@@ -15,13 +15,18 @@ const fullPoll = 250 * time.Millisecond
 // Take waits for messages in a queue and claims them, oldest first. It returns
 // a claim without messages when none came for a while. A claim that was not
 // dropped is handed out again, with what is left of it: a session has one claim
-// on a queue, so messages keep their order whatever happens to it.
+// on a queue, so messages keep their order whatever happens to it. What a relay
+// ended with comes alone.
 func (s *Store) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error) {
 	claim := &msgbus.Claim{Queue: q, Session: s.currentSession()}
-	if err := s.fill(ctx, claim); err != nil || len(claim.Messages) > 0 {
+	err := s.fill(ctx, claim)
+	if errors.Is(err, errApart) {
+		return claim, pause(ctx, apartPoll)
+	}
+	if err != nil || len(claim.Messages) > 0 {
 		return claim, err
 	}
-	err := s.blocking.BLMove(ctx, s.keys.queue(q), s.claimKey(claim), "LEFT", "RIGHT", s.opts.Block).Err()
+	err = s.blocking.BLMove(ctx, s.keys.queue(q), s.claimKey(claim), "LEFT", "RIGHT", s.opts.Block).Err()
 	switch {
 	case isNil(err):
 		return claim, nil
@@ -30,10 +35,8 @@ func (s *Store) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error)
 		return claim, context.Canceled
 	case errors.Is(translate(err), msgbus.ErrStorageFull):
 		// Redis refuses BLMOVE when it is full, and lets the script go on.
-		select {
-		case <-ctx.Done():
-			return claim, ctx.Err()
-		case <-time.After(fullPoll):
+		if err := pause(ctx, fullPoll); err != nil {
+			return claim, err
 		}
 	default:
 		return claim, fmt.Errorf("wait for messages in %s: %w", s.keys.queue(q), translate(err))
@@ -41,10 +44,25 @@ func (s *Store) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error)
 	err = s.fill(ctx, claim)
 	if errors.Is(err, msgbus.ErrFenced) {
 		// The message went to a claim that may have been recovered for the last time.
-		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), claim.Session)
+		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), claim.Session, alive)
 		err = errors.Join(err, giveBack)
 	}
+	if errors.Is(err, errApart) {
+		return claim, pause(ctx, apartPoll)
+	}
 	return claim, err
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }
 
 // fill takes what is there, without waiting.
@@ -53,13 +71,18 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 	if c.Queue == msgbus.LocalQueue {
 		bound = s.opts.MaxBacklog
 	}
-	messages, err := s.run(ctx, s.scripts.take,
-		[]string{s.keys.sessions(), s.keys.queue(c.Queue), s.claimKey(c), s.keys.backlog()},
+	keys := []string{s.keys.sessions(), s.keys.queue(c.Queue), s.claimKey(c), s.keys.backlog(), s.keys.suspects()}
+	for _, q := range queues {
+		if q != c.Queue {
+			keys = append(keys, s.keys.claim(c.Session, q))
+		}
+	}
+	result, err := s.run(ctx, s.scripts.take, keys,
 		c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
 	if err != nil {
 		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
 	}
-	c.Messages = messages
+	c.Poison, c.Messages = result[0] == "1", result[1:]
 	return nil
 }
 
@@ -68,16 +91,21 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 // type. The dead letters keep the message when nobody could be told, and, with
 // keep, in any case.
 func (s *Store) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error {
+	_, err := s.refuse(ctx, c, position, why, returnQueue, reply, keep)
+	return err
+}
+
+func (s *Store) refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) (outcome string, err error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.dead()}
 	if reply != nil && returnQueue != "" {
 		keys = append(keys, returnQueue)
 	}
-	err := s.run(ctx, s.scripts.refuse, keys, c.Session, position, s.opts.MaxDead, string(c.Queue),
-		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Err()
+	outcome, err = s.run(ctx, s.scripts.refuse, keys, c.Session, position, s.opts.MaxDead, string(c.Queue),
+		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Text()
 	if err != nil {
-		return fmt.Errorf("refuse a message: %w", err)
+		return "", fmt.Errorf("refuse a message: %w", err)
 	}
-	return nil
+	return outcome, nil
 }
 
 // Drop ends a claim of which every message has been dealt with.

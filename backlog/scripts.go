@@ -14,6 +14,7 @@ var scriptFiles embed.FS
 type scripts struct {
 	join, renew, leave, ended, recover    *redis.Script
 	take, admit, refuse, dropClaim        *redis.Script
+	setApart, tell                        *redis.Script
 	fetch, settle, fail, exhausted        *redis.Script
 	lanes, hasten                         *redis.Script
 	accept, proxy, depart, answer         *redis.Script
@@ -30,17 +31,23 @@ func loadScripts() (*scripts, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := func(name string) *redis.Script {
-		body, readErr := scriptFiles.ReadFile("lua/" + name + ".lua")
-		if readErr != nil {
-			err = readErr
-			return nil
+	load := func(names ...string) *redis.Script {
+		text := string(preamble)
+		for _, name := range names {
+			body, readErr := scriptFiles.ReadFile("lua/" + name + ".lua")
+			if readErr != nil {
+				err = readErr
+				return nil
+			}
+			text += "\n" + string(body)
 		}
-		return redis.NewScript(string(preamble) + "\n" + string(body))
+		return redis.NewScript(text)
 	}
+	onClaims := func(name string) *redis.Script { return load("claims", name) }
 	s := &scripts{
-		join: load("join"), renew: load("renew"), leave: load("leave"), ended: load("ended"), recover: load("recover"),
-		take: load("take"), admit: load("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
+		join: load("join"), renew: load("renew"), leave: onClaims("leave"), ended: load("ended"), recover: onClaims("recover"),
+		take: onClaims("take"), admit: load("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
+		setApart: onClaims("set_apart"), tell: load("tell"),
 		fetch: load("fetch"), settle: load("settle"), fail: load("fail"), exhausted: load("exhausted"),
 		lanes: load("lanes"), hasten: load("hasten"),
 		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),

@@ -32,8 +32,9 @@ func (s *Store) Join(ctx context.Context) error {
 	}
 	session := s.next
 	sent := s.clock.monotonic()
+	previous := s.currentSession()
 	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances(), s.keys.epoch()},
-		s.opts.Instance, session, s.currentSession(), s.opts.Lease.Milliseconds()).StringSlice()
+		s.opts.Instance, session, previous, s.opts.Lease.Milliseconds()).StringSlice()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -46,6 +47,12 @@ func (s *Store) Join(ctx context.Context) error {
 	s.next = ""
 	s.session.Store(&session)
 	s.learnEpoch(result[2])
+	if previous != "" && previous != session {
+		// It was late, or Redis was away; nothing that it claimed has ended this process.
+		if _, err := s.recoverSession(ctx, previous, alive); err != nil {
+			return err
+		}
+	}
 	_, err = s.Recover(ctx)
 	return err
 }
@@ -77,16 +84,17 @@ func (s *Store) Leave(ctx context.Context) error {
 	if session == "" {
 		return nil
 	}
-	err := s.run(ctx, s.scripts.leave, []string{s.keys.sessions(), s.keys.instances()}, s.opts.Instance, session).Err()
+	keys := []string{s.keys.sessions(), s.keys.instances(), s.keys.suspects()}
+	err := s.run(ctx, s.scripts.leave, append(keys, s.claimsOf(session)...), s.opts.Instance, session).Err()
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	_, err = s.recoverSession(ctx, session)
-	return err
+	return nil
 }
 
 // Recover gives the claims of ended sessions back to the heads of their queues
-// and returns the number of messages.
+// and returns the number of messages. Any of them may be what ended its relay:
+// Take hands each one out alone from then on.
 func (s *Store) Recover(ctx context.Context) (int, error) {
 	ended, err := s.run(ctx, s.scripts.ended, []string{s.keys.sessions()},
 		s.opts.Lease.Milliseconds(), leaseSlack.Milliseconds()).StringSlice()
@@ -95,7 +103,7 @@ func (s *Store) Recover(ctx context.Context) (int, error) {
 	}
 	total := 0
 	for _, session := range ended {
-		given, err := s.recoverSession(ctx, session)
+		given, err := s.recoverSession(ctx, session, crashed)
 		if err != nil {
 			return total, err
 		}
@@ -104,16 +112,30 @@ func (s *Store) Recover(ctx context.Context) (int, error) {
 	return total, nil
 }
 
-func (s *Store) recoverSession(ctx context.Context, session string) (int, error) {
-	keys := []string{s.keys.sessions()}
-	for _, q := range queues {
-		keys = append(keys, s.keys.claim(session, q), s.keys.queue(q))
-	}
-	given, err := s.run(ctx, s.scripts.recover, keys, session, 2*s.opts.Block.Milliseconds()).Int()
+// An end is how the relay of a session fared.
+type end bool
+
+const (
+	alive   end = false // it is this one
+	crashed end = true  // as far as one can tell
+)
+
+func (s *Store) recoverSession(ctx context.Context, session string, how end) (int, error) {
+	keys := append([]string{s.keys.sessions(), s.keys.suspects()}, s.claimsOf(session)...)
+	given, err := s.run(ctx, s.scripts.recover, keys, session, 2*s.opts.Block.Milliseconds(), flag(how == crashed)).Int()
 	if err != nil {
 		return 0, fmt.Errorf("recover claims: %w", err)
 	}
 	return max(given, 0), nil
+}
+
+// claimsOf returns the pairs of claim and queue of a session.
+func (s *Store) claimsOf(session string) []string {
+	var pairs []string
+	for _, q := range queues {
+		pairs = append(pairs, s.keys.claim(session, q), s.keys.queue(q))
+	}
+	return pairs
 }
 
 func (s *Store) currentSession() string {

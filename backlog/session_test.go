@@ -54,7 +54,7 @@ func TestJoinGivesTheClaimsOfItsOwnPastBackAtOnce(t *testing.T) {
 		r.wantList(localQueue, "1", "3", "4")
 		r.wantList(replyQueue, "a")
 		r.wantList("msgbus.system.remote", "z")
-		wantEqual(r, "claim", fmt.Sprint(r.take(s, msgbus.LocalQueue).Messages), "[1 3 4]")
+		wantEqual(r, "taken", fmt.Sprint(r.drain(s, localQueue)), "[[1] [3] [4]]")
 	})
 }
 

@@ -168,6 +168,8 @@ func translate(err error) error {
 		return errStepped
 	case strings.Contains(text, "HELD "):
 		return heldError(text)
+	case strings.Contains(text, "APART"):
+		return errApart
 	case strings.HasPrefix(text, "OOM"), strings.HasPrefix(text, "MISCONF"), strings.Contains(text, "OOM command not allowed"):
 		return fmt.Errorf("%w: %w", msgbus.ErrStorageFull, err)
 	}

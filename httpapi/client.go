@@ -92,7 +92,8 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Send posts messages to a twin's relay, each signed on its own, a few at a
-// time. Once one attempt fails the rest is not tried.
+// time. Once one attempt fails the rest is not tried. A *msgbus.Panic is the
+// error of a message that makes this side panic.
 func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error {
 	errs := make([]error, len(messages))
 	endpoint, err := c.directory.Endpoint(ctx, twin)
@@ -109,20 +110,20 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	own := newBudget(c.opts.MaxInFlight / 8)
 	for i, o := range messages {
 		group.Go(func() error {
-			release, err := c.reserve(ctx, own, o.Message)
-			if err != nil {
-				errs[i] = err
-				return nil
-			}
-			defer release()
-			mu.Lock()
-			stop := failed
-			mu.Unlock()
-			if stop != nil {
-				errs[i] = stop
-				return nil
-			}
-			errs[i] = c.post(ctx, twin, endpoint, o)
+			errs[i] = msgbus.Guard(func() error {
+				release, err := c.reserve(ctx, own, o.Message)
+				if err != nil {
+					return err
+				}
+				defer release()
+				mu.Lock()
+				stop := failed
+				mu.Unlock()
+				if stop != nil {
+					return stop
+				}
+				return c.post(ctx, twin, endpoint, o)
+			})
 			if f := (*msgbus.Failure)(nil); errors.As(errs[i], &f) {
 				mu.Lock()
 				failed = f

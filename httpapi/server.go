@@ -105,6 +105,7 @@ func fewASecond() zerolog.Sampler {
 // Handler serves the four endpoints.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
+	r.Use(s.outlivePanics)
 	r.Use(s.boundBodies)
 	r.Post("/zbus-remote", s.remote)
 	r.Post("/zbus-reply", s.reply)
@@ -239,6 +240,8 @@ func status(r msgbus.Reason) int {
 		return http.StatusServiceUnavailable
 	case msgbus.ResolverUnavailable:
 		return http.StatusBadGateway
+	case msgbus.Poison:
+		return http.StatusInternalServerError
 	default:
 		return http.StatusBadRequest
 	}

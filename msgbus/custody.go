@@ -28,6 +28,9 @@ type Claim struct {
 	Queue    Queue
 	Session  string   // under which it was taken
 	Messages []string // as they were pushed; DealtWith for one that is
+	// Poison: relays have ended while they handled the one message of this claim,
+	// the third time by now. Nobody is to look at it.
+	Poison bool
 }
 
 // DealtWith stands in a claim in the place of a message that was dealt with. No

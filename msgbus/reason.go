@@ -10,6 +10,9 @@ type Reason string
 const (
 	// Malformed: JSON that is not a message, or no JSON at all.
 	Malformed Reason = "malformed"
+	// Poison: a relay panicked over the message, or ended three times while it
+	// handled nothing else.
+	Poison Reason = "poison"
 	// BadVersion: ver is not 1.
 	BadVersion Reason = "bad_version"
 	// MissingCommand, MissingDestination and MissingReturnQueue: the

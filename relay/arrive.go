@@ -218,9 +218,9 @@ func (r *Relay) handleRemote(ctx context.Context, c *msgbus.Claim) error {
 		if raw == msgbus.DealtWith {
 			continue
 		}
-		m, err := msgbus.Decode([]byte(raw))
+		m, err := r.read(c, raw, msgbus.Decode)
 		if err == nil {
-			err = r.passOn(ctx, c, i, m)
+			err = r.guard(string(c.Queue), func() error { return r.passOn(ctx, c, i, m) })
 			if !isProxied(m) {
 				m.ReturnQueue = "" // what has a source is answered there, or not at all
 			}

@@ -54,6 +54,14 @@ type Claims interface {
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
 	Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error)
 	Drop(ctx context.Context, c *msgbus.Claim) error
+
+	// Bury moves a message to the dead letters without a look at it; it returns
+	// false when the message has been dealt with before.
+	Bury(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal) (bool, error)
+	// SetApart has the messages of a claim come again, each alone.
+	SetApart(ctx context.Context, c *msgbus.Claim) error
+	// Tell pushes an error to an app whose message was buried.
+	Tell(ctx context.Context, returnQueue string, reply []byte) error
 }
 
 // Lanes are what waits for other twins.
@@ -66,6 +74,8 @@ type Lanes interface {
 	LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, error)
 	Hasten(ctx context.Context, twin uint32) (bool, error)
 	ParseEntry(raw string) (*msgbus.Entry, error)
+	// BuryParcel moves what waits on a lane to the dead letters.
+	BuryParcel(ctx context.Context, p msgbus.Parcel, why *msgbus.Refusal) error
 }
 
 // Arrivals are requests from other twins.

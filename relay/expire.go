@@ -22,7 +22,7 @@ func (r *Relay) expire(ctx context.Context) error {
 	r.awaitReplies(ctx)
 	var outage onset
 	for sleep(ctx, time.Second) {
-		err := r.expireDue(ctx)
+		err := r.guard("expiry", func() error { return r.expireDue(ctx) })
 		var held *msgbus.HeldError
 		switch {
 		case errors.As(err, &held):

@@ -14,7 +14,11 @@ import (
 func (r *Relay) serveLane(ctx context.Context, twin uint32) {
 	var outage onset
 	for !r.lanes.stopping() {
-		more, err := r.serveNext(ctx, twin)
+		more := false
+		err := r.guard("lane", func() (err error) {
+			more, err = r.serveNext(ctx, twin)
+			return err
+		})
 		switch {
 		case errors.Is(err, msgbus.ErrFenced):
 			return
@@ -76,12 +80,23 @@ type load struct {
 	outgoing []msgbus.Outgoing
 	entries  []*msgbus.Entry
 	spoilt   []msgbus.Parcel // what cannot be read
+	poison   map[int]error   // of spoilt, what made the relay panic, and how
 }
 
 func (r *Relay) open(twin uint32, batch *msgbus.Batch) *load {
-	l := &load{}
+	l := &load{poison: make(map[int]error)}
 	for _, p := range batch.Parcels {
-		out, entry, err := r.openParcel(p)
+		var out msgbus.Outgoing
+		var entry *msgbus.Entry
+		err := msgbus.Guard(func() (err error) {
+			out, entry, err = r.openParcel(p)
+			return err
+		})
+		if isPoison(err) {
+			l.poison[len(l.spoilt)] = err
+			l.spoilt = append(l.spoilt, p)
+			continue
+		}
 		if err != nil {
 			r.log.Error().Err(err).Str("msg_id", p.ID).Uint32("twin", twin).Msg("cannot read what waits on a lane")
 			l.spoilt = append(l.spoilt, p)
@@ -101,14 +116,49 @@ func (r *Relay) send(ctx context.Context, twin uint32, messages []msgbus.Outgoin
 	case twin == r.opts.Twin:
 		return r.sendToSelf(ctx, messages)
 	default:
-		return r.peers.Send(ctx, twin, messages)
+		return r.sendToPeer(ctx, twin, messages)
 	}
+}
+
+// sendToPeer sends one by one what makes the client panic together: messages may
+// be sent twice, under the same uid, but only one is to blame.
+func (r *Relay) sendToPeer(ctx context.Context, twin uint32, messages []msgbus.Outgoing) (errs []error) {
+	err := msgbus.Guard(func() error {
+		errs = r.peers.Send(ctx, twin, messages)
+		return nil
+	})
+	if err == nil {
+		return errs
+	}
+	if len(messages) == 1 {
+		return []error{err}
+	}
+	r.tellPanic("lane", err)
+	errs = nil
+	for i := range messages {
+		errs = append(errs, r.sendToPeer(ctx, twin, messages[i:i+1])...)
+	}
+	return errs
 }
 
 // settle takes off the lane what has its outcome. It returns the failure of the
 // attempt, if any, and whether the peer answered at all.
 func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) (failure *msgbus.Failure, answered bool, err error) {
-	settled := l.spoilt
+	var settled []msgbus.Parcel
+	bury := func(p msgbus.Parcel, why error) {
+		if failed := r.buryParcel(ctx, twin, p, why); failed != nil {
+			err = failed
+			return
+		}
+		settled = append(settled, p)
+	}
+	for i, p := range l.spoilt {
+		if why := l.poison[i]; why != nil {
+			bury(p, why)
+			continue
+		}
+		settled = append(settled, p)
+	}
 	for i, p := range l.parcels {
 		var refusal *msgbus.Refusal
 		switch sent := errs[i]; {
@@ -116,6 +166,8 @@ func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) 
 			answered = true
 			settled = append(settled, p)
 			r.log.Debug().Str("msg_id", l.outgoing[i].Message.UID).Uint32("twin", twin).Str("kind", string(p.Kind)).Msg("sent")
+		case isPoison(sent):
+			bury(p, sent)
 		case errors.As(sent, &refusal):
 			answered = answered || refusal.Reason == msgbus.RefusedByPeer
 			if failed := r.refusedByPeer(ctx, twin, l.outgoing[i], l.entries[i], refusal); failed != nil {
@@ -157,11 +209,12 @@ func (r *Relay) openParcel(p msgbus.Parcel) (msgbus.Outgoing, *msgbus.Entry, err
 func (r *Relay) sendToSelf(ctx context.Context, messages []msgbus.Outgoing) []error {
 	errs := make([]error, len(messages))
 	for i, o := range messages {
-		if o.Kind == msgbus.ReplyParcel {
-			errs[i] = r.acceptReply(ctx, o.Message)
-			continue
-		}
-		errs[i] = r.acceptRequest(ctx, nil, 0, o.Message, "")
+		errs[i] = msgbus.Guard(func() error {
+			if o.Kind == msgbus.ReplyParcel {
+				return r.acceptReply(ctx, o.Message)
+			}
+			return r.acceptRequest(ctx, nil, 0, o.Message, "")
+		})
 	}
 	return errs
 }

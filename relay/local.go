@@ -14,11 +14,13 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 		if raw == msgbus.DealtWith {
 			continue
 		}
-		m, err := msgbus.Decode([]byte(raw))
+		m, err := r.read(c, raw, msgbus.Decode)
 		if err == nil {
-			size := len(raw) - len(m.Data)
-			m.Data = msgbus.CarriedData(m.Data)
-			err = r.checkLocal(m, size+len(m.Data)+wireOverhead)
+			err = r.guard(string(c.Queue), func() error {
+				size := len(raw) - len(m.Data)
+				m.Data = msgbus.CarriedData(m.Data)
+				return r.checkLocal(m, size+len(m.Data)+wireOverhead)
+			})
 		}
 		if err != nil {
 			if err := r.refuse(ctx, c, i, m, err); err != nil {

@@ -16,7 +16,7 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 		if raw == msgbus.DealtWith {
 			continue
 		}
-		m, err := decodeReply(raw)
+		m, err := r.read(c, raw, decodeReply)
 		if err != nil {
 			if err := r.refuse(ctx, c, i, m, err); err != nil {
 				return err
@@ -38,17 +38,22 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 		if m == nil {
 			continue
 		}
-		open, refusal := r.match(m, untaken(opens[next], taken))
-		next++
-		switch {
-		case refusal != nil:
-			m.ReturnQueue = "" // it was the service's, not an app's
-			err = r.refuse(ctx, c, i, m, refusal)
-		case open == nil:
-			err = r.answerOwn(ctx, c, i, m)
-		default:
-			taken[open.UID+" "+open.Record] = open.Record != ""
+		err := r.guard(string(c.Queue), func() error {
+			open, refusal := r.match(m, untaken(opens[next], taken))
+			switch {
+			case refusal != nil:
+				return refusal
+			case open == nil:
+				return r.answerOwn(ctx, c, i, m)
+			}
 			departures = append(departures, r.departure(i, m, open))
+			taken[open.UID+" "+open.Record] = open.Record != ""
+			return nil
+		})
+		next++
+		if refusal := (*msgbus.Refusal)(nil); errors.As(err, &refusal) {
+			m.ReturnQueue = "" // it was the service's, not an app's
+			err = r.refuse(ctx, c, i, m, err)
 		}
 		if err != nil {
 			return err
@@ -62,8 +67,8 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 
 // decodeReply reads a service's reply. Services of the Ref dialect name the
 // request in ref.
-func decodeReply(raw string) (*msgbus.Message, error) {
-	m, err := msgbus.Decode([]byte(raw))
+func decodeReply(raw []byte) (*msgbus.Message, error) {
+	m, err := msgbus.Decode(raw)
 	m.Note = nil
 	if err != nil {
 		return m, err
@@ -143,8 +148,7 @@ func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m 
 		return err
 	}
 	if entry.Message.Destinations[0] != r.opts.Twin {
-		m.ReturnQueue = ""
-		return r.refuse(ctx, c, position, m, msgbus.Refuse(msgbus.WrongSource, "request %s went to another twin", m.UID))
+		return msgbus.Refuse(msgbus.WrongSource, "request %s went to another twin", m.UID)
 	}
 	return r.answer(ctx, c, position, entry, m)
 }

@@ -48,30 +48,47 @@ func (r *Relay) take(ctx context.Context, q msgbus.Queue, handle func(context.Co
 func (r *Relay) handleClaim(ctx context.Context, claim *msgbus.Claim, handle func(context.Context, *msgbus.Claim) error) error {
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
-	return handle(own, claim)
+	if claim.Poison {
+		return r.bury(own, claim, ended())
+	}
+	err := r.guard(string(claim.Queue), func() error { return handle(own, claim) })
+	if p := (*msgbus.Panic)(nil); errors.As(err, &p) {
+		return r.setApart(own, claim, p.Refusal())
+	}
+	return err
 }
 
 // refuse ends one message of a claim that cannot be handled. An error goes to
 // the queue that the message names, if it may be written; what is no message
-// at all is kept in the dead letters as well.
+// at all, or poison, is kept in the dead letters as well.
 func (r *Relay) refuse(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message, why error) error {
 	var refusal *msgbus.Refusal
 	if !errors.As(why, &refusal) {
 		return fmt.Errorf("refuse a message: %w", why)
 	}
-	malformed := refusal.Reason == msgbus.Malformed
-	told := *refusal
-	if malformed {
-		told.Text = "received invalid message: " + refusal.Text
-	}
-	queue := m.ReturnQueue
-	if len(queue) > msgbus.MaxQueueLength || msgbus.ReservedQueue(r.backlog.Prefix(), queue) {
-		queue = ""
-	}
+	refusal = told(refusal)
+	queue := r.returnQueue(m)
 	var reply []byte
 	if queue != "" {
-		reply = r.errorToApp(m, r.opts.Twin, told.Text)
+		reply = r.errorToApp(m, r.opts.Twin, refusal.Text)
 	}
 	r.refusal.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
-	return r.backlog.Refuse(ctx, c, position, &told, queue, reply, malformed)
+	keep := refusal.Reason == msgbus.Malformed || refusal.Reason == msgbus.Poison
+	return r.backlog.Refuse(ctx, c, position, refusal, queue, reply, keep)
+}
+
+// told is a refusal in the words that apps know.
+func told(why *msgbus.Refusal) *msgbus.Refusal {
+	if why.Reason == msgbus.Malformed || why.Reason == msgbus.Poison {
+		return msgbus.Refuse(why.Reason, "received invalid message: %s", why.Text)
+	}
+	return why
+}
+
+// returnQueue is where an app can be told, or "".
+func (r *Relay) returnQueue(m *msgbus.Message) string {
+	if len(m.ReturnQueue) > msgbus.MaxQueueLength || msgbus.ReservedQueue(r.backlog.Prefix(), m.ReturnQueue) {
+		return ""
+	}
+	return m.ReturnQueue
 }

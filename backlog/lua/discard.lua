@@ -1,20 +1,24 @@
--- Moves what is no entry from the backlog to the dead letters, and off its lane.
--- It has failed if it was accepted: what has no deadline never was.
+-- Moves what nobody can handle from the backlog, or from the replies that wait, to
+-- the dead letters, and off its lane. A request has failed by that if it was
+-- accepted: what has no deadline never was.
 --
--- KEYS 1 backlog, 2 deadlines, 3 dead letters, 4 lane requests, 5 lane tries,
---      6 stats
--- ARGV 1 uid, 2 bound of the dead letters, 3 why, 4 the entry as read
--- Returns 1, or 0 when the entry has changed.
+-- KEYS 1 backlog or replies, 2 deadlines or replies' deadlines, 3 dead letters,
+--      4 stats, then the indexes of its lane
+-- ARGV 1 uid or id, 2 bound of the dead letters, 3 where it was, 4 reason,
+--      5 detail, 6 the entry or reply as read, 7 '1' for a request
+-- Returns 1, or 0 when it has changed.
 
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[4] then
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[6] then
   return 0
 end
-redis.call('HDEL', KEYS[1], ARGV[1]) -- first, because it frees
-local accepted = redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-if accepted == 1 then
-  redis.call('HINCRBY', KEYS[6], 'failed', 1)
+make_room(KEYS[1])
+redis.call('HDEL', KEYS[1], ARGV[1])
+local accepted = redis.call('ZREM', KEYS[2], ARGV[1]) == 1
+for i = 5, #KEYS do
+  redis.call('ZREM', KEYS[i], ARGV[1])
 end
-bury(KEYS[3], ARGV[2], 'backlog', 'malformed', ARGV[3], ARGV[4])
+if accepted and ARGV[7] == '1' then
+  redis.call('HINCRBY', KEYS[4], 'failed', 1)
+end
+bury(KEYS[3], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
 return 1

@@ -3,30 +3,16 @@
 -- enough after its end: Redis still serves a blocked BLMOVE of a relay that is
 -- stopped or gone.
 --
--- KEYS 1 sessions, then pairs of claim and queue
--- ARGV 1 session, 2 ms after its end before it may be forgotten
+-- KEYS 1 sessions, 2 suspects, then pairs of claim and queue
+-- ARGV 1 session, 2 ms after its end before it may be forgotten, 3 '1' when its
+--      relay may have ended over what it claimed
 -- Returns the number of messages given back, or -1 when the session is live.
 
 local score = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
 if score > 0 then
   return -1
 end
-local given, kept = 0, false
-for i = 2, #KEYS, 2 do
-  if is_list(KEYS[i + 1]) then
-    -- RPOP frees memory before LPUSH takes it, so this works when Redis is full.
-    local message = redis.call('RPOP', KEYS[i])
-    while message do
-      if message ~= DEALT_WITH then
-        redis.call('LPUSH', KEYS[i + 1], message)
-        given = given + 1
-      end
-      message = redis.call('RPOP', KEYS[i])
-    end
-  elseif redis.call('EXISTS', KEYS[i]) == 1 then
-    kept = true -- until somebody takes away what is no queue
-  end
-end
+local given, kept = end_claims(KEYS[2], 3, ARGV[3] == '1')
 if given == 0 and not kept and now > -score + ARGV[2] then
   redis.call('ZREM', KEYS[1], ARGV[1])
 end

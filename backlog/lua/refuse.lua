@@ -6,14 +6,15 @@
 -- ARGV 1 session, 2 position in the claim from 0, 3 bound of the dead letters,
 --      4 queue, 5 reason, 6 detail, 7 error reply, 8 seconds that the return
 --      queue is kept, 9 '1' to keep a dead letter in any case
--- Returns 'told', 'buried' or 'told and buried'; the error FENCED.
+-- Returns 'told', 'buried' or 'told and buried', or 'gone' when the message has
+-- been dealt with before; the error FENCED.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local message = redis.call('LINDEX', KEYS[2], ARGV[2])
 if not message or message == DEALT_WITH then
-  return 'buried'
+  return 'gone'
 end
 local told = KEYS[4] and is_list(KEYS[4])
 make_room(KEYS[2])

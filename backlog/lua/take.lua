@@ -1,19 +1,71 @@
 -- Takes what waits in a queue into a claim, oldest first, behind what the claim
--- already holds, up to a number of messages and of bytes.
+-- already holds, up to a number of messages and of bytes. While there are
+-- suspects it takes at most one of them, and nothing with it.
 --
 -- LPOP frees memory before RPUSH takes it: Redis lets such a script go on when
 -- it is full, though it refuses a BLMOVE.
 --
--- KEYS 1 sessions, 2 queue, 3 claim, 4 backlog
+-- KEYS 1 sessions, 2 queue, 3 claim, 4 backlog, 5 suspects, then the session's
+--      claims on the other queues
 -- ARGV 1 session, 2 most messages, 3 most bytes, 4 bound of the backlog, or 0
 --      for a queue that the backlog does not hold back
--- Returns the claim's messages, DEALT_WITH for those that are; the error
--- FENCED, or FULL when the backlog is at its bound and the claim is empty.
+-- Returns {'1' when the message is poison or '', message, …} with the claim's
+-- messages, DEALT_WITH for those that are; the error FENCED, FULL when the
+-- backlog is at its bound and the claim is empty, or APART when the next
+-- message is a suspect and another claim of this session has one.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local claimed = redis.call('LRANGE', KEYS[3], 0, -1)
+local looking = knows_suspects(KEYS[5])
+
+-- What is taken is only counted against the message that ends the relay, so a
+-- session has one suspect in hand, over all its claims.
+local function other_in_hand()
+  for i = 6, #KEYS do
+    if redis.call('HEXISTS', KEYS[5], KEYS[i]) == 1 then
+      return true
+    end
+  end
+  return false
+end
+local function hand_out(message, times)
+  redis.call('HSET', KEYS[5], KEYS[3], redis.sha1hex(message))
+  return times >= POISON and '1' or ''
+end
+local function answer(poison)
+  table.insert(claimed, 1, poison)
+  return claimed
+end
+local function apart()
+  return redis.error_reply('APART another claim of this session has a suspect')
+end
+
+if looking then
+  make_room(KEYS[1])
+  acquit(KEYS[5], KEYS[3], claimed)
+  local first = true
+  for i, message in ipairs(claimed) do
+    local times = message ~= DEALT_WITH and times_suspected(KEYS[5], message)
+    if times then
+      -- A BLMOVE brought it, or it was no suspect when it was taken.
+      local alone = first and not other_in_hand()
+      local stay = alone and i or i - 1
+      redis.call('LLEN', KEYS[2]) -- an error here, if it is no list, loses nothing
+      give_back(KEYS[3], KEYS[2], stay)
+      for j = #claimed, stay + 1, -1 do
+        claimed[j] = nil
+      end
+      if #claimed == 0 then
+        return apart()
+      end
+      return answer(alone and hand_out(message, times) or '')
+    end
+    first = first and message == DEALT_WITH
+  end
+end
+
 local room = tonumber(ARGV[2]) - #claimed
 local bytes = tonumber(ARGV[3])
 for _, message in ipairs(claimed) do
@@ -24,16 +76,26 @@ if bound > 0 and redis.call('HLEN', KEYS[4]) >= bound then
   if #claimed == 0 then
     return redis.error_reply('FULL the backlog is at its bound')
   end
-  return claimed
+  return answer('')
 end
 while room > 0 and bytes > 0 do
+  local next = looking and redis.call('LINDEX', KEYS[2], 0)
+  local times = next and times_suspected(KEYS[5], next)
+  if times and #claimed > 0 then
+    break
+  elseif times and other_in_hand() then
+    return apart()
+  end
   local message = redis.call('LPOP', KEYS[2])
   if not message then
     break
   end
   redis.call('RPUSH', KEYS[3], message)
   claimed[#claimed + 1] = message
+  if times then
+    return answer(hand_out(message, times))
+  end
   room = room - 1
   bytes = bytes - #message
 end
-return claimed
+return answer('')
