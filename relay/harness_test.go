@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(silence{}) // it tells of each connection that a killed Redis refuses
+	if url := os.Getenv(asVictim); url != "" {
+		victim(url)
+	}
 	goleak.VerifyTestMain(m)
 }
 
