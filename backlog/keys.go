@@ -37,7 +37,7 @@ func (k keys) stats() string     { return k.system("stats") }     // hash: accep
 func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters
 
 // Lanes.
-func (k keys) lanes() string { return k.system("lanes") } // sorted set: twin → ms when it is due
+func (k keys) lanes() string { return k.system("lanes") } // sorted set: twin → ms when it is due; see FAILING in the preamble
 func (k keys) lane(twin string) string {
 	return k.system("lane." + twin) // hash: epoch, owner, failing, failures, reason, detail
 }

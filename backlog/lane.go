@@ -129,27 +129,30 @@ func (s *Store) LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, e
 	return msgbus.Failure{Reason: msgbus.Reason(reason), Detail: detail}, nil
 }
 
-// DueLanes names at most `most` lanes that have something to do now, and how
-// long until the next one has: negative when none is waiting.
-func (s *Store) DueLanes(ctx context.Context, most int) ([]uint32, time.Duration, error) {
+// DueLanes names lanes that have something to do now, at most `most` that can go
+// on and `most` that failed last.
+func (s *Store) DueLanes(ctx context.Context, most int) (msgbus.DueLanes, error) {
 	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes()}, most, farthestRest.Milliseconds()).Slice()
 	if err != nil {
-		return nil, 0, fmt.Errorf("find due lanes: %w", err)
+		return msgbus.DueLanes{}, fmt.Errorf("find due lanes: %w", err)
 	}
 	ms, _ := result[0].(int64)
-	var twins []uint32
-	for _, v := range result[1:] {
-		text, _ := v.(string)
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return nil, 0, fmt.Errorf("find due lanes: unexpected twin %q", text)
+	due := msgbus.DueLanes{Next: time.Duration(ms) * time.Millisecond}
+	for i, into := range []*[]uint32{&due.Ready, &due.Failing} {
+		names, _ := result[1+i].([]any)
+		for _, v := range names {
+			text, _ := v.(string)
+			n, err := strconv.ParseUint(text, 10, 32)
+			if err != nil {
+				return msgbus.DueLanes{}, fmt.Errorf("find due lanes: unexpected twin %q", text)
+			}
+			*into = append(*into, uint32(n))
 		}
-		twins = append(twins, uint32(n))
 	}
-	return twins, time.Duration(ms) * time.Millisecond, nil
+	return due, nil
 }
 
-// Hasten ends the rest of a failing lane, and tells whether it rested.
+// Hasten ends the wait of a failing lane, and tells whether it waited.
 func (s *Store) Hasten(ctx context.Context, twin uint32) (bool, error) {
 	t := id(twin)
 	n, err := s.run(ctx, s.scripts.hasten, []string{s.keys.lanes(), s.keys.lane(t)}, t).Int()

@@ -90,6 +90,14 @@ type Batch struct {
 	Wait time.Duration
 }
 
+// DueLanes are lanes that have something to do, those of each kind in the order
+// in which they became due.
+type DueLanes struct {
+	Ready   []uint32      // can go on as far as anybody knows
+	Failing []uint32      // failed at the last attempt
+	Next    time.Duration // until another one is due; negative when none will be
+}
+
 // A Failure is a failed attempt of a lane.
 type Failure struct {
 	Reason Reason

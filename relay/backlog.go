@@ -66,7 +66,8 @@ type Claims interface {
 
 // Lanes are what waits for other twins.
 type Lanes interface {
-	DueLanes(ctx context.Context, most int) ([]uint32, time.Duration, error)
+	// DueLanes names at most `most` lanes of each kind.
+	DueLanes(ctx context.Context, most int) (msgbus.DueLanes, error)
 	Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error)
 	Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error
 	Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error)

@@ -50,8 +50,15 @@ func (r *Relay) serveNext(ctx context.Context, twin uint32) (more bool, err erro
 		}
 		return false, nil
 	}
+	if !r.lanes.isAnswered(twin) {
+		// A thousand twins that hang with one message each, and one connection, are
+		// borne; with a whole batch each they are not.
+		batch.Parcels = batch.Parcels[:1]
+	}
 	l := r.open(twin, batch)
+	slow := r.lanes.watch(twin)
 	errs := r.send(ctx, twin, l.outgoing)
+	slow.Stop()
 
 	// What is known now must be written even if the stop comes in between.
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)

@@ -210,40 +210,6 @@ func TestHangingPeerDoesNotDelayOthers(t *testing.T) {
 	}
 }
 
-// With more lanes due than may be served at once, each has its turn.
-func TestMoreLanesThanWorkersAreAllServed(t *testing.T) {
-	t.Parallel()
-	w := newWire()
-	letGo := make(chan struct{})
-	const hanging, lanes = 2, 30
-	for i := range lanes {
-		twin := uint32(2000 + i)
-		w.to(twin, accepting)
-		if i < hanging {
-			w.to(twin, hang(twin, letGo))
-		}
-	}
-	a := run(t, w, 1001, withRelay(func(o *relay.Options) { o.Workers = hanging }))
-	for i := range hanging {
-		a.request(ask("x", "app.1", uint32(2000+i)))
-		w.awaitSendings(t, uint32(2000+i), 1)
-	}
-	for i := hanging; i < lanes; i++ {
-		// A deadline: those that wait longer than for a place are never sent.
-		a.request(with(ask("x", "app.1", uint32(2000+i)), map[string]any{"exp": 9}))
-	}
-	eventually(t, "all are admitted", func() bool { return len(a.waiting()) == lanes })
-	for i := hanging; i < lanes; i++ {
-		if n := len(w.sendings(uint32(2000 + i))); n != 0 {
-			t.Errorf("lane %d was served beyond the number of workers", i)
-		}
-	}
-	close(letGo)
-	for i := range lanes {
-		w.awaitSendings(t, uint32(2000+i), 1)
-	}
-}
-
 // However many have used up their tries, one failure ends them all.
 func TestFailureEndsAllWhoseTriesAreUsedUp(t *testing.T) {
 	t.Parallel()

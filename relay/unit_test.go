@@ -100,11 +100,11 @@ func TestLaneWithoutAPlaceIsLeftToTheScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
 		l := newLanes(2, func(context.Context, uint32) { <-goOn })
-		if l.start(1) {
+		if l.start(1, false) {
 			t.Error("a lane runs before the relay does")
 		}
 		l.open()
-		if !l.start(1) || !l.start(2) || l.start(3) {
+		if !l.start(1, false) || !l.start(2, false) || l.start(3, false) {
 			t.Fatal("of three lanes not the first two are served")
 		}
 		select {
@@ -116,14 +116,92 @@ func TestLaneWithoutAPlaceIsLeftToTheScheduler(t *testing.T) {
 		<-l.changed
 		goOn <- struct{}{}
 		<-l.freed
-		if !l.start(3) {
+		if !l.start(3, false) {
 			t.Error("the free place is not given")
 		}
 		close(goOn)
 		l.drain(time.Hour)
-		if l.start(4) {
+		if l.start(4, false) {
 			t.Error("a lane begins after the stop")
 		}
+	})
+}
+
+// Slow lanes that come to life again, all at once, must not make room for as many
+// more: what runs is bounded in all.
+//
+// Broken by: in room, without `len(l.running) < 2*l.most`; in setSlow, without
+// `l.slow++`, or without the signal; in run, without `l.slow--`.
+func TestLanesAreBoundedHoweverTheyChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		l := newLanes(2, func(context.Context, uint32) { <-goOn })
+		l.open()
+		started := func(failing bool, twins ...uint32) (n int) {
+			for _, twin := range twins {
+				if l.start(twin, failing) {
+					n++
+				}
+			}
+			return n
+		}
+		if n := started(true, 1, 2, 3); n != 2 {
+			t.Errorf("%d failing lanes run, want 2", n)
+		}
+		if n := started(false, 4, 5, 6); n != 2 {
+			t.Errorf("%d others run, want 2", n)
+		}
+		l.setSlow(4, true) // a third slow one: beyond those that are not counted
+		if n := started(false, 6); n != 0 {
+			t.Error("five of at most four run")
+		}
+		for _, twin := range []uint32{1, 2, 4, 4} {
+			l.setSlow(twin, false)
+		}
+		if n := started(true, 7) + started(false, 7); n != 0 {
+			t.Error("five of at most four run")
+		}
+		close(goOn)
+		synctest.Wait()
+		if l.slow != 0 || len(l.running) != 0 {
+			t.Errorf("%d lanes run, %d of them slow, when all have ended", len(l.running), l.slow)
+		}
+		l.drain(0)
+	})
+}
+
+// A lane is slow when its attempt lasts, and no more when it has been answered;
+// whoever waits for a place hears of both.
+//
+// Broken by: in setSlow, without the signal; in succeeded, without setSlow.
+func TestSlowLaneGivesItsPlaceAndTakesItBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		l := newLanes(1, func(context.Context, uint32) { <-goOn })
+		l.open()
+		l.start(1, false)
+		timer := l.watch(1)
+		if l.start(2, false) {
+			t.Error("a lane that has just begun has lost its place")
+		}
+		<-l.freed
+		if !l.start(2, false) {
+			t.Error("a slow lane holds its place")
+		}
+		timer.Stop()
+		l.succeeded(1, func(time.Duration) {})
+		<-l.freed
+		if l.slow != 0 || l.start(3, true) {
+			t.Error("a lane that was answered is slow for ever, or three of at most two run")
+		}
+		quick := l.watch(2)
+		quick.Stop()
+		<-time.After(time.Minute)
+		if l.slow != 0 {
+			t.Error("a quick attempt made its lane slow")
+		}
+		close(goOn)
+		l.drain(0)
 	})
 }
 

@@ -17,7 +17,7 @@ local due = kind == 'zset' and redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not due then
   return {held, 'unserved', 0}
 end
-local rest = tonumber(due) - now
+local rest = lane_due(due) - now
 if size(KEYS[2]) == 0 then
   -- A reply may be what it waits for.
   local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')

@@ -14,6 +14,9 @@ end
 local failing = tonumber(redis.call('HGET', KEYS[2], 'failing') or 0)
 local rest = math.min(ARGV[4], ARGV[3] * 2 ^ math.min(failing, 32)) * ARGV[5] / 1000
 redis.call('HDEL', KEYS[2], 'owner')
+if failing > 0 or ARGV[6] == '1' then
+  rest = rest + FAILING
+end
 redis.call('ZADD', KEYS[1], int(now + rest), ARGV[2])
 redis.call('HSET', KEYS[2], 'reason', ARGV[7], 'detail', ARGV[8])
 if ARGV[6] ~= '1' then

@@ -18,8 +18,12 @@ if fenced(KEYS[1], ARGV[1]) then
 end
 make_room(KEYS[2]) -- a full Redis empties by sending
 local lane = redis.call('HMGET', KEYS[3], 'owner', 'failing', 'reason')
+local failing = tonumber(lane[2] or 0)
+local function set_due(at)
+  redis.call('ZADD', KEYS[2], int(at + (failing > 0 and FAILING or 0)), ARGV[2])
+end
 if lane[1] ~= ARGV[1] then
-  local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[2]) or 0)
+  local due = lane_due(redis.call('ZSCORE', KEYS[2], ARGV[2]))
   -- What a session that has ended held back for itself is no rest to wait for,
   -- nor is one from before Redis's clock was set back.
   local left = lane[1] and fenced(KEYS[1], lane[1])
@@ -27,14 +31,13 @@ if lane[1] ~= ARGV[1] then
     return {'wait', int(due - now)}
   end
   if lane[1] and not left then
-    redis.call('ZADD', KEYS[2], int(now + ARGV[6]), ARGV[2])
+    set_due(now + ARGV[6])
     return {'owned'}
   end
 end
 
 local most = tonumber(ARGV[3])
 local bytes = tonumber(ARGV[4])
-local failing = tonumber(lane[2] or 0)
 local probe = failing > 0
 if probe then
   most = 1
@@ -93,7 +96,7 @@ end
 
 if #batch > 2 then
   redis.call('HSET', KEYS[3], 'owner', ARGV[1])
-  redis.call('ZADD', KEYS[2], int(now + ARGV[6]), ARGV[2])
+  set_due(now + ARGV[6])
   return batch
 end
 redis.call('HDEL', KEYS[3], 'owner')
@@ -106,5 +109,5 @@ local due = now
 if #next_reply > 0 then
   due = math.max(now, math.ceil(tonumber(next_reply[2]) / 1000))
 end
-redis.call('ZADD', KEYS[2], int(due), ARGV[2])
+set_due(due)
 return {'wait', int(due - now)}

@@ -12,6 +12,22 @@ local function int(n)
   return string.format('%.0f', math.floor(n))
 end
 
+-- FAILING stands before the time in the scores of lanes whose last attempt
+-- failed: they are due in an order of their own, so that thousands of them hide
+-- no lane that can go on. A score without it is always allowed, and costs a
+-- failing lane no more than its place in that order.
+local FAILING = 1e15
+
+-- lane_due returns when a lane is due, of its score (nil: at once), and whether
+-- it waits among the failing ones.
+local function lane_due(score)
+  local due = tonumber(score or 0)
+  if due >= FAILING then
+    return due - FAILING, true
+  end
+  return due, false
+end
+
 -- fenced tells whether a session may no longer change anything: it is unknown
 -- (Redis lost it), or its lease ended and its claims were given back.
 local function fenced(sessions, session)
@@ -65,11 +81,12 @@ local function held()
   return redis.error_reply('HELD ' .. redis.call('GET', KEYS[1]))
 end
 
--- bring_back gives what an index has later than `latest`, where nothing is
--- written by the present clock, the time `to`: it was written before Redis's clock
--- was set back, and would wait for the clock to come there again.
-local function bring_back(index, latest, to)
-  local late = redis.call('ZRANGEBYSCORE', index, '(' .. int(latest), '+inf', 'LIMIT', 0, 1000)
+-- bring_back gives what an index has later than `latest`, up to `highest` if that
+-- is given, where nothing is written by the present clock, the time `to`: it was
+-- written before Redis's clock was set back, and would wait for the clock to come
+-- there again.
+local function bring_back(index, latest, to, highest)
+  local late = redis.call('ZRANGEBYSCORE', index, '(' .. int(latest), highest or '+inf', 'LIMIT', 0, 1000)
   if #late > 0 then
     make_room(index)
   end
