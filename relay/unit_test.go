@@ -155,7 +155,7 @@ func TestLanesAreBoundedHoweverTheyChange(t *testing.T) {
 		if n := started(false, 6); n != 0 {
 			t.Error("five of at most four run")
 		}
-		for _, twin := range []uint32{1, 2, 4, 4} {
+		for _, twin := range []uint32{1, 4, 4} {
 			l.setSlow(twin, false)
 		}
 		if n := started(true, 7) + started(false, 7); n != 0 {
