@@ -118,6 +118,8 @@ func TestAMinuteOfSkewIsAllowedBothWays(t *testing.T) {
 
 // What the relay, its resolver or its storage cannot do now must not look like
 // the message's fault, or the sender drops it.
+//
+// Broken by: in status, without TooManyLookups.
 func TestWhatTheRelayCannotDoIsNotTheSendersFault(t *testing.T) {
 	for name, c := range map[string]struct {
 		keys, relay error
@@ -126,6 +128,7 @@ func TestWhatTheRelayCannotDoIsNotTheSendersFault(t *testing.T) {
 		retry       string
 	}{
 		"resolver down":     {msgbus.Refuse(msgbus.ResolverUnavailable, "key lookup failed"), nil, 502, msgbus.ResolverUnavailable, ""},
+		"too many lookups":  {msgbus.Refuse(msgbus.TooManyLookups, "too many twins are being looked up"), nil, 503, msgbus.TooManyLookups, "1"},
 		"redis down":        {nil, errors.New("dial tcp 127.0.0.1:6379: secret detail"), 503, msgbus.StorageFailed, "1"},
 		"redis full":        {nil, fmt.Errorf("accept: %w", msgbus.ErrStorageFull), 503, msgbus.StorageFull, "1"},
 		"queue full":        {nil, msgbus.Refuse(msgbus.QueueFull, "queue is full"), 503, msgbus.QueueFull, "1"},

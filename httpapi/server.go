@@ -32,7 +32,8 @@ type Results interface {
 }
 
 // A Verifier knows the keys of all twins. Its errors are *msgbus.Refusal:
-// BadSignature, TwinNotFound, or ResolverUnavailable when it cannot know now.
+// BadSignature, TwinNotFound, ResolverUnavailable when it cannot know now, or
+// TooManyLookups when it may not ask now.
 type Verifier interface {
 	Verify(ctx context.Context, twin uint32, challenge, signature []byte) error
 }
@@ -236,7 +237,7 @@ func status(r msgbus.Reason) int {
 		return http.StatusForbidden
 	case msgbus.BelowWindow:
 		return http.StatusConflict
-	case msgbus.QueueFull, msgbus.Overloaded, msgbus.StorageFull, msgbus.StorageFailed:
+	case msgbus.QueueFull, msgbus.Overloaded, msgbus.TooManyLookups, msgbus.StorageFull, msgbus.StorageFailed:
 		return http.StatusServiceUnavailable
 	case msgbus.ResolverUnavailable:
 		return http.StatusBadGateway

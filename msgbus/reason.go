@@ -74,6 +74,9 @@ const (
 	BelowWindow Reason = "below_window"
 	// Overloaded: this relay has as many bytes or callers waiting as it may.
 	Overloaded Reason = "overloaded"
+	// TooManyLookups: as many twins are being looked up for messages that may be
+	// forged as may be.
+	TooManyLookups Reason = "too_many_lookups"
 	// Starting: the relay waits for Redis or the resolver and takes nothing yet.
 	Starting Reason = "starting"
 	// StorageFull: Redis takes no more data.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,7 +33,8 @@ type Options struct {
 	Stale    time.Duration // how old a record may get while the source is unavailable; 24 h if 0
 	Retry    time.Duration // how long an unavailable source is not asked for the same twin; 5 s if 0
 	Refetch  time.Duration // how often, at most, Refetch asks for the same twin; 1 min if 0
-	Size     int           // how many twins are remembered; 100,000 if 0
+	Size     int           // how many twins are remembered, and a tenth as many that do not exist; 100,000 if 0
+	Claims   int           // lookups a second, and at once, for twins that somebody claims to be; 10 if 0
 
 	Store RecordStore      // keeps good records over restarts; may be nil
 	Now   func() time.Time // the clock; time.Now if nil
@@ -57,10 +59,16 @@ type Directory struct {
 	source Source
 	opts   Options
 
-	// entries is bounded by size only. How long an entry counts depends on whether
+	// The caches are bounded by size only. How long an entry counts depends on whether
 	// the source can be reached, which the cache cannot know, so entries carry their
 	// times, and otter's loading and expiry (with its goroutine) stay out of use.
-	entries *otter.Cache[uint32, entry]
+	// Numbers that somebody made up have a cache of their own: they must not push
+	// out the records of twins that exist.
+	known    *otter.Cache[uint32, entry] // entries with a record
+	unknown  *otter.Cache[uint32, entry] // the others
+	changing sync.Mutex                  // held while an entry is changed
+
+	claims claims
 
 	lookups   singleflight.Group // by twin id
 	refetches singleflight.Group // by twin id
@@ -76,13 +84,16 @@ func NewDirectory(src Source, opts Options) *Directory {
 	opts.Retry = cmp.Or(opts.Retry, 5*time.Second)
 	opts.Refetch = cmp.Or(opts.Refetch, time.Minute)
 	opts.Size = cmp.Or(opts.Size, 100_000)
+	opts.Claims = cmp.Or(opts.Claims, 10)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	return &Directory{
 		source:  src,
 		opts:    opts,
-		entries: otter.Must(&otter.Options[uint32, entry]{MaximumSize: opts.Size}),
+		known:   otter.Must(&otter.Options[uint32, entry]{MaximumSize: opts.Size}),
+		unknown: otter.Must(&otter.Options[uint32, entry]{MaximumSize: max(1, opts.Size/10)}),
+		claims:  newClaims(opts.Claims),
 	}
 }
 
@@ -91,33 +102,60 @@ func NewDirectory(src Source, opts Options) *Directory {
 // [ErrUnavailable]: also when ctx ends first, which ends the caller's wait and not
 // the lookup that others share.
 func (d *Directory) Twin(ctx context.Context, id uint32) (Record, error) {
-	e, _ := d.entries.GetIfPresent(id)
+	return d.lookUp(ctx, id, false)
+}
+
+// Claimed is [Directory.Twin] for the twin that a message claims to be from,
+// before its signature can be checked: anybody can make the directory ask for any
+// number. So it asks only a few times a second for all of them (Options.Claims)
+// and goes on with an old record otherwise; without one its error wraps
+// [ErrTooMany]. What is in memory, or is being looked up already, costs nothing.
+func (d *Directory) Claimed(ctx context.Context, id uint32) (Record, error) {
+	return d.lookUp(ctx, id, true)
+}
+
+func (d *Directory) lookUp(ctx context.Context, id uint32, claimed bool) (Record, error) {
+	e := d.entry(id)
 	now := d.opts.Now()
 	if e.settled(now, d.opts) {
 		rec, err := e.fallback(now, d.opts)
 		return rec, wrapTwin(id, err)
 	}
-	found := d.lookups.DoChan(key(id), func() (any, error) {
-		// Whoever had the lookup before us may have finished since we looked.
-		if e, _ := d.entries.GetIfPresent(id); e.settled(d.opts.Now(), d.opts) {
-			return e, nil
-		}
-		return d.ask(ctx, id), nil
-	})
 	var enough <-chan time.Time
 	if e.usable(now, d.opts) {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		enough = timer.C
 	}
-	select {
-	case r := <-found:
-		rec, err := r.Val.(entry).fallback(d.opts.Now(), d.opts)
-		return rec, wrapTwin(id, err)
-	case <-enough:
-		return e.record, nil
-	case <-ctx.Done():
-		return Record{}, wrapTwin(id, unavailable(ctx.Err()))
+	for {
+		found := d.lookups.DoChan(key(id), func() (any, error) {
+			// Whoever had the lookup before us may have finished since we looked.
+			if e := d.entry(id); e.settled(d.opts.Now(), d.opts) {
+				return e, nil
+			}
+			if claimed {
+				return d.askForClaim(ctx, id)
+			}
+			return d.ask(ctx, id), nil
+		})
+		select {
+		case r := <-found:
+			switch {
+			case r.Err == nil:
+				rec, err := r.Val.(entry).fallback(d.opts.Now(), d.opts)
+				return rec, wrapTwin(id, err)
+			case !claimed: // we joined a lookup that was not allowed to ask; we are
+				continue
+			case e.usable(now, d.opts):
+				return e.record, nil
+			default:
+				return Record{}, wrapTwin(id, r.Err)
+			}
+		case <-enough:
+			return e.record, nil
+		case <-ctx.Done():
+			return Record{}, wrapTwin(id, unavailable(ctx.Err()))
+		}
 	}
 }
 
@@ -125,23 +163,30 @@ func (d *Directory) Twin(ctx context.Context, id uint32) (Record, error) {
 // takes the record that the signature was checked with, asks the source past the
 // cache, at most once a minute for each twin, and returns the record to go by and
 // whether its key is another one than before. With an error, which wraps
-// [ErrNotFound] or [ErrUnavailable], it is not known whether the key is still
-// good; the record is then the one that was passed.
+// [ErrNotFound], [ErrUnavailable] or, under the bound of [Directory.Claimed],
+// [ErrTooMany], it is not known whether the key is still good; the record is then
+// the one that was passed.
 func (d *Directory) Refetch(ctx context.Context, failed Record) (rec Record, changed bool, err error) {
 	id := failed.ID
-	if e, _ := d.entries.GetIfPresent(id); e.state == known && e.record.PublicKey != failed.PublicKey {
+	if e := d.entry(id); e.state == known && e.record.PublicKey != failed.PublicKey {
 		return e.record, true, nil // another caller was faster
 	}
 	found := d.refetches.DoChan(key(id), func() (any, error) {
-		e, _ := d.entries.GetIfPresent(id)
+		e := d.entry(id)
 		if !e.refetched.IsZero() && d.opts.Now().Sub(e.refetched) < d.opts.Refetch {
 			return e, nil
 		}
-		d.update(id, func(e *entry) { e.refetched = d.opts.Now() })
-		return d.ask(ctx, id), nil
+		e, err := d.askForClaim(ctx, id)
+		if err == nil {
+			e = d.update(id, func(e *entry) { e.refetched = d.opts.Now() })
+		}
+		return e, err
 	})
 	select {
 	case r := <-found:
+		if r.Err != nil {
+			return failed, false, wrapTwin(id, r.Err)
+		}
 		e := r.Val.(entry)
 		if e.cause != nil {
 			return failed, false, wrapTwin(id, unavailable(e.cause))
@@ -181,7 +226,7 @@ func (d *Directory) ByAccount(ctx context.Context, account string) (Record, erro
 func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
 	defer cancel()
-	before, _ := d.entries.GetIfPresent(id)
+	before := d.entry(id)
 	began := d.opts.Now()
 	rec, err := d.source.Twin(ctx, id)
 	now := d.opts.Now()
@@ -207,12 +252,37 @@ func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	})
 }
 
+// askForClaim is ask within the bound on claims.
+func (d *Directory) askForClaim(ctx context.Context, id uint32) (entry, error) {
+	done, ok := d.claims.begin(d.opts.Now())
+	if !ok {
+		return entry{}, ErrTooMany
+	}
+	defer done()
+	return d.ask(ctx, id), nil
+}
+
 // update changes the entry of a twin in one step, and returns it.
 func (d *Directory) update(id uint32, change func(*entry)) entry {
-	e, _ := d.entries.Compute(id, func(e entry, _ bool) (entry, otter.ComputeOp) {
-		change(&e)
-		return e, otter.WriteOp
-	})
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	e := d.entry(id)
+	change(&e)
+	to, from := d.unknown, d.known
+	if e.state == known {
+		to, from = from, to
+	}
+	to.Set(id, e)
+	from.Invalidate(id)
+	return e
+}
+
+// entry returns what is remembered of a twin.
+func (d *Directory) entry(id uint32) entry {
+	e, found := d.known.GetIfPresent(id)
+	if !found {
+		e, _ = d.unknown.GetIfPresent(id)
+	}
 	return e
 }
 

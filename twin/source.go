@@ -26,6 +26,9 @@ var (
 	ErrNotFound = errors.New("no such twin")
 	// ErrUnavailable says that the source cannot be asked now, or talks nonsense.
 	ErrUnavailable = errors.New("twin resolver unavailable")
+	// ErrTooMany says that a directory has asked its source as often for strangers
+	// as it may; see [Directory.Claimed].
+	ErrTooMany = errors.New("too many twin lookups for strangers")
 	// ErrUnsupported says that the source cannot look twins up by account.
 	ErrUnsupported = errors.New("resolver has no lookup by account")
 	// ErrLying says that the source answered with something else than it was

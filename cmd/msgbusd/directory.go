@@ -42,21 +42,30 @@ func (d *directory) Endpoint(ctx context.Context, id uint32) (string, error) {
 	return endpoint, nil
 }
 
+// tooManyLookups is for everybody who is not known already: one who is honest
+// comes again.
+var tooManyLookups = msgbus.Refuse(msgbus.TooManyLookups, "too many twins are being looked up; send it again in a second")
+
 // Verify checks a signature, after a failure against the twin's record of now:
 // its key may have changed.
 func (d *directory) Verify(ctx context.Context, id uint32, challenge, signature []byte) error {
-	rec, err := d.twins.Twin(ctx, id)
-	if errors.Is(err, twin.ErrNotFound) {
+	rec, err := d.twins.Claimed(ctx, id)
+	switch {
+	case errors.Is(err, twin.ErrNotFound):
 		return msgbus.Refuse(msgbus.TwinNotFound, "source twin %d not found", id)
-	}
-	if err != nil {
+	case errors.Is(err, twin.ErrTooMany):
+		return tooManyLookups
+	case err != nil:
 		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now who twin %d is", id)
 	}
 	if twin.Verify(rec.PublicKey, challenge, signature) == nil {
 		return nil
 	}
 	rec, changed, err := d.twins.Refetch(ctx, rec)
-	if errors.Is(err, twin.ErrUnavailable) {
+	switch {
+	case errors.Is(err, twin.ErrTooMany):
+		return tooManyLookups
+	case errors.Is(err, twin.ErrUnavailable):
 		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now whether twin %d has a new key", id)
 	}
 	if changed {

@@ -9,6 +9,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/twin"
@@ -78,4 +81,74 @@ func TestANameIsRefusedOnlyIfNoneOfItsAddressesIsAllowed(t *testing.T) {
 			t.Errorf("%v: %v, want a refusal: %t", c.addresses, err, c.refused)
 		}
 	}
+}
+
+// A resolver knows one twin, and counts the questions.
+type resolver struct {
+	twin.Source
+	record twin.Record
+	asked  int
+}
+
+func (r *resolver) Twin(_ context.Context, id uint32) (twin.Record, error) {
+	r.asked++
+	if id == r.record.ID {
+		return r.record, nil
+	}
+	return twin.Record{}, twin.ErrNotFound
+}
+
+// A flood of messages from made-up twins must not reach the resolver, nor lock
+// out a twin that is known, nor keep our own messages from finding their way;
+// and a newcomer must be told to come again, not that there is no such twin.
+//
+// Broken by: in Verify, Twin instead of Claimed; in Endpoint, Claimed instead of
+// Twin; in Verify, without either case of ErrTooMany.
+func TestForgedMessagesAreNotLookedUpWithoutEnd(t *testing.T) {
+	honest, err := twin.NewIdentity("//Alice", twin.SR25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := twin.NewRecord(1001, honest.Account(), "192.0.2.7:8051")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := &resolver{record: record}
+	now := time.Unix(1_700_000_000, 0)
+	d := &directory{twins: twin.NewDirectory(source, twin.Options{Now: func() time.Time { return now }}), peerPort: 8051, log: zerolog.Nop()}
+	challenge := []byte("challenge")
+	verify := func(id uint32, signature []byte, want msgbus.Reason) {
+		t.Helper()
+		var refusal *msgbus.Refusal
+		if err := d.Verify(t.Context(), id, challenge, signature); !errors.As(err, &refusal) || refusal.Reason != want {
+			t.Errorf("a message from twin %d: %v, want %s", id, err, want)
+		}
+	}
+	signature := honest.Sign(challenge)
+	if err := d.Verify(t.Context(), 1001, challenge, signature); err != nil {
+		t.Fatal(err)
+	}
+	for id := range uint32(5000) {
+		want := msgbus.TooManyLookups
+		if id < 9 {
+			want = msgbus.TwinNotFound
+		}
+		verify(2000+id, signature, want)
+	}
+	verify(1001, honest.Sign([]byte("another")), msgbus.TooManyLookups) // it may have a new key
+	if err := d.Verify(t.Context(), 1001, challenge, signature); err != nil {
+		t.Errorf("a message from a known twin: %v", err)
+	}
+	if source.asked != 10 {
+		t.Errorf("the resolver was asked %d times, want 10", source.asked)
+	}
+	now = now.Add(time.Hour) // nothing is remembered as fresh; and a flood of an hour later
+	for id := range uint32(100) {
+		_ = d.Verify(t.Context(), 9000+id, challenge, signature)
+	}
+	if endpoint, err := d.Endpoint(t.Context(), 1001); err != nil || endpoint != "192.0.2.7:8051" || source.asked != 21 {
+		t.Errorf("our own message: %q, %v after %d questions", endpoint, err, source.asked)
+	}
+	now = now.Add(time.Second)
+	verify(1001, honest.Sign([]byte("another")), msgbus.BadSignature)
 }

@@ -83,7 +83,7 @@ func serviceFlags() []cli.Flag {
 func limitFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "workers", Category: groupLimits, EnvVars: variable("workers"), Value: 1000,
-			Usage: "`NUMBER` of destination twins that are served at once; an idle worker costs nothing"},
+			Usage: "`NUMBER` of destination twins that are served at once, and as many more that are slow or known to fail; an idle worker costs nothing"},
 		&cli.DurationFlag{Name: "max-exp", Category: groupLimits, EnvVars: variable("max-exp"), Value: 7 * 24 * time.Hour,
 			Usage: "longest `TIME` that a request lives: cut to it for local apps, refused when it comes from remote"},
 		&cli.IntFlag{Name: "max-body", Category: groupLimits, EnvVars: variable("max-body"), Value: 4 << 20,
