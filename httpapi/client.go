@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -36,7 +37,7 @@ type ClientOptions struct {
 	// dial when its request ends, so it must end by itself; the default does.
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
 	InFlight    int              // messages on their way to one twin; default 16
-	MaxInFlight int64            // bytes of large messages on their way to all twins, an eighth of them to one; default 64 MiB
+	MaxInFlight int64            // bytes of large messages on their way to all twins, an eighth of them to one, or to all that failed last; default 64 MiB
 	Timeout     time.Duration    // for an answer, beyond what the size takes; default 10 s
 	Now         func() time.Time // the clock of `now`; default time.Now
 }
@@ -48,6 +49,7 @@ type Client struct {
 	signer    Signer
 	http      *http.Client
 	bytes     *budget
+	failing   *failing
 }
 
 // NewClient returns a Client. It follows no redirect and knows no proxy: the
@@ -73,6 +75,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		directory: directory,
 		signer:    signer,
 		bytes:     newBudget(opts.MaxInFlight),
+		failing:   newFailing(opts.MaxInFlight / 8),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            opts.Dial,
@@ -107,11 +110,14 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	var failed *msgbus.Failure // guarded by mu
 	var group errgroup.Group
 	group.SetLimit(c.opts.InFlight)
-	own := newBudget(c.opts.MaxInFlight / 8)
+	own, patience := newBudget(c.opts.MaxInFlight/8), noLimit
+	if c.failing.has(twin) {
+		own, patience = c.failing.share, c.opts.Timeout
+	}
 	for i, o := range messages {
 		group.Go(func() error {
 			errs[i] = msgbus.Guard(func() error {
-				release, err := c.reserve(ctx, own, o.Message)
+				release, err := c.reserve(ctx, own, patience, o.Message)
 				if err != nil {
 					return err
 				}
@@ -133,19 +139,30 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 		})
 	}
 	_ = group.Wait() // outcomes are in errs
+	c.failing.note(twin, errs)
 	return errs
 }
 
+// noLimit is the patience of a message to a twin that answered last.
+const noLimit = time.Duration(math.MaxInt64)
+
 // reserve waits until a message may be on its way: first for its twin's own
-// share, so that a slow twin's messages do not queue for what others need.
-func (c *Client) reserve(ctx context.Context, own *budget, m *msgbus.Message) (release func(), err error) {
+// share, so that a slow twin's messages do not queue for what others need. Where
+// twins that failed last share one, a lane that waits for long keeps small
+// messages to others of them waiting: it comes again.
+func (c *Client) reserve(ctx context.Context, own *budget, patience time.Duration, m *msgbus.Message) (release func(), err error) {
 	size := len(m.AppendWire(nil)) - freeBody
 	if size <= 0 {
 		return func() {}, nil
 	}
 	stopped := &msgbus.Failure{Reason: msgbus.Timeout, Detail: "stopped before it was sent"}
-	releaseOwn, err := own.acquire(ctx, size)
-	if err != nil {
+	waiting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	releaseOwn, err := own.acquire(waiting, size)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return nil, &msgbus.Failure{Reason: msgbus.Overloaded, Detail: "large messages to twins that failed last wait for each other", Rest: patience}
+	case err != nil:
 		return nil, stopped
 	}
 	releaseAll, err := c.bytes.acquire(ctx, size)
