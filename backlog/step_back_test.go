@@ -27,7 +27,7 @@ func TestLanesGoOnAfterAStepBack(t *testing.T) {
 		// By a relay that was told so before it asks which are due …
 		wantEqual(r, "batch", ids(r.fetch(s, 1002)), fmt.Sprint(uids[:1]))
 		// … and by one that asks.
-		wantEqual(r, "lanes", r.dueLanes(s), "ready [], failing [1004]; no more")
+		wantEqual(r, "lanes", r.dueLanes(s), "ready [], failing [1004]; more to come")
 		wantEqual(r, "batch", ids(r.fetch(s, 1004)), fmt.Sprint(uids[1:]))
 		r.fail(s, 1004, unreachable())
 		wantEqual(r, "lanes that rest as they should", r.dueLanes(s), "ready [], failing []; more to come")

@@ -41,7 +41,7 @@ func TestRequestWithoutAReplyEndsAtItsDeadline(t *testing.T) {
 func TestRepliesThatWaitAtTheStartComeBeforeExpiry(t *testing.T) {
 	t.Parallel()
 	a := run(t, newWire(), 1001)
-	const n = 600 // several claims
+	const n = 300 // several claims
 	var replies []any
 	for i := range n {
 		a.request(with(ask("x", "app.1", 1001), map[string]any{"exp": 3}))
