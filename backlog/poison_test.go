@@ -33,7 +33,7 @@ func (r *rig) drain(s *backlog.Store, queue string) (claims [][]string) {
 // onlyLiveSession returns the name of the one session that has not ended.
 func (r *rig) onlyLiveSession() string {
 	r.Helper()
-	names, err := r.rdb.ZRangeByScore(r.Context(), "msgbus.system.sessions", &redis.ZRangeBy{Min: "1", Max: "+inf"}).Result()
+	names, err := r.rdb.ZRangeArgs(r.Context(), redis.ZRangeArgs{Key: "msgbus.system.sessions", Start: "1", Stop: "+inf", ByScore: true}).Result()
 	r.must(err)
 	wantEqual(r, "live sessions", len(names), 1)
 	return names[0]
@@ -284,6 +284,7 @@ func TestSuspectsAreHandledWhenRedisIsFull(t *testing.T) {
 	r.must(s.SetApart(r.Context(), &msgbus.Claim{Queue: msgbus.LocalQueue, Session: strings.Split(claim, ".")[3]}))
 	c := r.take(s, msgbus.LocalQueue)
 	wantEqual(r, "claim", fmt.Sprint(c.Messages), "[1]")
+	wantEqual(r, "claim, handed out again", fmt.Sprint(r.take(s, msgbus.LocalQueue).Messages), "[1]")
 	_, err := s.Bury(r.Context(), c, 0, msgbus.Refuse(msgbus.Poison, "x"))
 	r.must(err)
 	r.must(s.Tell(r.Context(), "app.ret", []byte("error")))
