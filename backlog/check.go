@@ -16,7 +16,7 @@ const (
 	Unreadable     State = "unreadable"      // what stands there was not written by a relay
 	NoEntry        State = "no_entry"        // a deadline or a place on a lane, and no request
 	NoDeadline     State = "no_deadline"     // it will never end
-	WrongDeadline  State = "wrong_deadline"  // it says one end, the index of deadlines another
+	WrongDeadline  State = "wrong_deadline"  // it ends later than it says
 	NoTries        State = "no_tries"        // on a lane, but its tries are not counted
 	NotOnLane      State = "not_on_lane"     // its tries are counted, or its reply kept, but no lane has it
 	WrongLane      State = "wrong_lane"      // on the lane to another twin
@@ -24,7 +24,6 @@ const (
 	NoReply        State = "no_reply"        // a reply's deadline or place on a lane, and no reply
 	NoRecord       State = "no_record"       // the deadline of an open request, and no record
 	Unserved       State = "unserved"        // on a lane that no relay will look at
-	Stalled        State = "stalled"         // on a lane that rests for longer than any rest is
 	Overdue        State = "overdue"         // should have ended, and a relay lives that ends such
 	UnknownSession State = "unknown_session" // claimed, and nobody will give it back
 	InBoth         State = "in_both"         // in two places of which it can have one
@@ -33,10 +32,10 @@ const (
 
 // A Finding names something that is in no state that it can be in, or in two.
 type Finding struct {
-	Key   string // in Redis
-	ID    string // of the message (or twin, command, epoch's slot) in the key; may be empty
-	State State
-	Text  string // says it in words
+	Key   string `json:"key"` // in Redis
+	ID    string `json:"id"`  // of the message (or twin, command, epoch's slot) in the key; may be empty
+	State State  `json:"state"`
+	Text  string `json:"text"` // says it in words
 }
 
 // A Report is what a Check found.
@@ -53,8 +52,6 @@ const (
 	// takeOver is when another relay has certainly given back what an ended
 	// session claimed.
 	takeOver = 30 * time.Second
-	// longestWait is more than any rest of a lane.
-	longestWait = time.Minute
 	// Redis reads this much in one step. Entries and replies may be large.
 	bodiesStep = 64
 	namesStep  = 512
@@ -64,7 +61,7 @@ const (
 // Check walks what is kept and names each message that is in no state, or in
 // two. Each invariant that it looks at holds between any two scripts, and is
 // looked at in one: relays that are at work make no findings. Overdue is the one
-// that a relay makes by being late, for example just after its start.
+// that passes: a relay makes it by being late, for example just after its start.
 //
 // What Check cannot know is whether a message of a claim is in the backlog too:
 // a request has no name before admit.
@@ -162,6 +159,8 @@ func (c *checker) role(key string) role {
 	switch key {
 	case k.queue("local"), k.queue("remote"), k.queue("reply"):
 		return role{"list", nil}
+	case k.hold():
+		return role{"string", nil}
 	case k.dead():
 		return role{"stream", nil}
 	case k.archivedRetry(), k.instances(), k.epoch(), k.stats():

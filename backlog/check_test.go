@@ -171,3 +171,36 @@ func TestCheckNamesTheFirstFindingsAndCountsTheRest(t *testing.T) {
 		wantEqual(r, "the rest, overdue too", report.More, 1900)
 	})
 }
+
+// Redis's clock was set, and the check takes what the relay does about it for
+// lost messages.
+func TestCheckFindsNothingAfterRedissClockWasSet(t *testing.T) {
+	for name, by := range map[string]time.Duration{"ahead": 2 * time.Hour, "back": -2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			onMovingClocks(t, func(r *rig) {
+				s := r.join(func(o *backlog.Options) { o.MaxLife = time.Hour; o.Lease = 3 * time.Hour })
+				r.admit(s, request(1002), request(1004))
+				r.fetch(s, 1002)
+				r.fail(s, 1002, unreachable())
+				r.accept(s, 1003, sample, arrival(1), arrival(2))
+				r.accept(s, 1003, "", arrival(3))
+				r.depart(s, "1001.2", "reply")
+				r.step(by)
+				if _, err := s.Due(r.Context()); err == nil {
+					t.Error("the step was not noticed")
+				}
+				r.wantSound(s, "when the step is noticed")
+				r.advance(2 * time.Minute)
+				due, err := s.Due(r.Context())
+				r.must(err)
+				for _, e := range due {
+					r.answer(s, failure(e, "expired"))
+				}
+				_, err = s.ForgetExpired(r.Context())
+				r.must(err)
+				r.dueLanes(s)
+				r.wantSound(s, "when the hold is over")
+			})
+		})
+	}
+}

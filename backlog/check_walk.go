@@ -95,7 +95,7 @@ func (c *checker) deadlines(ctx context.Context) error {
 
 // overdue names what an index of deadlines should not hold any more.
 func (c *checker) overdue(ctx context.Context, index, consequence string) error {
-	result, err := c.run(ctx, c.scripts.overdue, []string{c.keys.sessions(), index}, overdueAfter.Milliseconds(), mostFindings).Slice()
+	result, err := c.run(ctx, c.scripts.overdue, []string{c.keys.sessions(), index, c.keys.hold()}, overdueAfter.Milliseconds(), mostFindings).Slice()
 	if err != nil {
 		return err
 	}
@@ -126,18 +126,14 @@ func (c *checker) lanes(ctx context.Context) error {
 // lane tells whether a lane will be served.
 func (c *checker) lane(ctx context.Context, twin string) error {
 	k := c.keys
-	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin)}, twin, longestWait.Milliseconds()).Slice()
+	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin)}, twin).Slice()
 	if err != nil {
 		return err
 	}
 	state, _ := result[1].(string)
 	held, _ := result[0].(int64)
-	ms, _ := result[2].(int64)
-	switch State(state) {
-	case Unserved:
+	if State(state) == Unserved {
 		c.found(k.lanes(), twin, Unserved, "%d messages wait for twin %s, whose lane no relay will look at", held, twin)
-	case Stalled:
-		c.found(k.lanes(), twin, Stalled, "%d messages wait for twin %s, whose lane rests for %s", held, twin, (time.Duration(ms) * time.Millisecond).Round(time.Second))
 	}
 	return nil
 }

@@ -6,7 +6,8 @@
 -- Returns {next cursor or '0', how many were read, then for each finding: uid,
 -- 'unreadable', 'no_deadline', 'wrong_deadline' or 'wrong_lane', and what was
 -- found}. What the archived daemon left has no note, and no deadline before
--- adopt: that is no finding.
+-- adopt: that is no finding. An earlier deadline is none either: Redis's clock may
+-- have been set back.
 
 if redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' then
   return {'0', '0'}
@@ -26,7 +27,7 @@ local function look(uid, raw)
     return 'wrong_lane', 'the entry is for twin ' .. dst
   elseif not score and dated then
     return 'no_deadline', 'the request will never end'
-  elseif score and tonumber(score) ~= tonumber(deadline) then
+  elseif score and tonumber(score) > tonumber(deadline) then
     return 'wrong_deadline', 'the entry ends at ' .. deadline .. ' ms, its deadline says ' .. int(score)
   end
 end

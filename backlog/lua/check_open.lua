@@ -5,7 +5,7 @@
 -- ARGV 1 cursor, 2 about how many, 3 'records' or 'deadlines'
 -- Returns {next cursor or '0', how many were read, then for each finding: uid, or
 -- id in the deadlines, 'unreadable', 'no_deadline', 'wrong_deadline' or
--- 'no_record', and what was found}.
+-- 'no_record', and what was found}. An earlier deadline is none: see check_entries.
 
 for i, kind in ipairs({'hash', 'zset'}) do
   local got = redis.call('TYPE', KEYS[i])['ok']
@@ -21,7 +21,7 @@ local function look_record(uid, line)
   local score = redis.call('ZSCORE', KEYS[2], asked_by .. ' ' .. uid)
   if not score then
     return 'no_deadline', 'the record will never be closed'
-  elseif tonumber(score) ~= tonumber(deadline) then
+  elseif tonumber(score) > tonumber(deadline) then
     return 'wrong_deadline', 'the record ends at ' .. deadline .. ' ms, its deadline says ' .. int(score)
   end
 end

@@ -1,6 +1,7 @@
 -- Names what should have ended long ago, though a relay lives that ends such.
+-- Nobody ends anything while expiry is held.
 --
--- KEYS 1 sessions, 2 deadlines
+-- KEYS 1 sessions, 2 deadlines, 3 hold
 -- ARGV 1 ms after its deadline in which a relay ends it, 2 most
 -- Returns {how many there are, id, ms since its deadline, …}.
 
@@ -9,7 +10,7 @@ for i = 1, 2 do
     return {0}
   end
 end
-if redis.call('ZCOUNT', KEYS[1], '(' .. int(now), '+inf') == 0 then
+if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('ZCOUNT', KEYS[1], '(' .. int(now), '+inf') == 0 then
   return {0}
 end
 local limit = int(now - ARGV[1])
