@@ -32,6 +32,7 @@ func newApp(s streams) *cli.App {
 			callCommand(s),
 			serveCommand(s),
 			registryCommand(s),
+			doctorCommand(s),
 			keyCommand(s),
 			signCommand(s),
 			versionCommand(s),

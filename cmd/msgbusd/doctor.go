@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/urfave/cli/v2"
+
+	"github.com/msgbusd/msgbusd/backlog"
+)
+
+func doctorCommand(s streams) *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "look whether anything is wrong with the messages in the local Redis",
+		UsageText: "msgbusd doctor [options]",
+		Description: "Tells what a crash of Redis would lose, whether each accepted request is accounted for, and names\n" +
+			"each message that is lost or stuck. It changes nothing, and relays may be at work meanwhile.\n\n" +
+			"Exit status: 0 nothing is wrong, 1 something is (or Redis does not answer), 2 wrong usage.",
+		Flags: append(redisFlags(), &cli.BoolFlag{Name: "json", Usage: "print JSON"}),
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError("doctor takes no arguments")
+			}
+			return doctor(c, s)
+		},
+	}
+}
+
+// lateAgain is how long a relay that has just started, or was busy, gets to end
+// what is overdue.
+const lateAgain = 6 * time.Second
+
+func doctor(c *cli.Context, s streams) error {
+	rdb, err := localRedis(c)
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	opts, err := readRedis(c)
+	if err != nil {
+		return err
+	}
+	store, err := backlog.Open(backlog.Options{Redis: opts, Prefix: c.String("redis-prefix")})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	d, err := examine(c.Context, rdb, store)
+	if err != nil {
+		return withHint(fmt.Errorf("cannot examine what is kept: %w", err), "does the user of --redis have the rights that the relay has?")
+	}
+	d.judge()
+	if c.Bool("json") {
+		err = json.NewEncoder(s.out).Encode(d)
+	} else {
+		err = d.print(s.out)
+	}
+	if err != nil || d.OK {
+		return err
+	}
+	return exitCode{code: exitError} // print has said why
+}
+
+// A diagnosis is what doctor found.
+type diagnosis struct {
+	OK       bool              `json:"ok"`
+	Redis    redisFacts        `json:"redis"`
+	Counts   counts            `json:"counts"`
+	Sessions sessions          `json:"sessions"`
+	Dead     int64             `json:"dead_letters"`
+	Messages int               `json:"messages"` // that were looked at
+	Findings []backlog.Finding `json:"findings"`
+	More     int               `json:"more_findings"`
+	Problems []problem         `json:"problems"`
+
+	prefix string
+}
+
+type counts struct {
+	Accepted int64 `json:"accepted"`
+	Answered int64 `json:"answered"`
+	Failed   int64 `json:"failed"`
+	Waiting  int64 `json:"waiting"`
+	Archived int64 `json:"archived"`
+	AddUp    bool  `json:"add_up"`
+}
+
+type sessions struct {
+	Live  int64 `json:"live"`
+	Ended int64 `json:"ended"`
+}
+
+// A problem is something wrong, in one word, and what to do next.
+type problem struct {
+	Reason string `json:"reason"`
+	Hint   string `json:"hint"`
+}
+
+func examine(ctx context.Context, rdb *redis.Client, store *backlog.Store) (*diagnosis, error) {
+	d := &diagnosis{Findings: []backlog.Finding{}, Problems: []problem{}, prefix: store.Prefix()}
+	var err error
+	if d.Redis, err = readRedisFacts(ctx, rdb); err != nil {
+		return nil, err
+	}
+	census, err := store.Census(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Sessions, d.Dead = sessions{census.Live, census.Ended}, census.Dead
+	report, err := store.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	late := func(f backlog.Finding) bool { return f.State == backlog.Overdue }
+	if slices.ContainsFunc(report.Findings, late) {
+		sleep(ctx, lateAgain)
+		if report, err = store.Check(ctx); err != nil {
+			return nil, err
+		}
+	}
+	d.Messages, d.Findings, d.More = report.Messages, append(d.Findings, report.Findings...), report.More
+	stats, err := store.Stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.Counts = counts{stats.Accepted, stats.Answered, stats.Failed, stats.Waiting, stats.Archived, stats.AddUp()}
+	return d, nil
+}
+
+// judge says what is wrong of what was found.
+func (d *diagnosis) judge() {
+	wrong := func(reason, hint string, args ...any) {
+		d.Problems = append(d.Problems, problem{reason, fmt.Sprintf(hint, args...)})
+	}
+	if d.Redis.evicts() {
+		wrong("evicts", "Redis drops keys when it is full, and messages with them: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf")
+	}
+	if !d.Counts.AddUp {
+		wrong("counts", "requests came or went without a relay: was something of %s.system.* deleted, or restored from a copy? An app that waits for one gets no reply", d.prefix)
+	}
+	if len(d.Findings) > 0 {
+		wrong("findings", "nothing but a relay should write to %s.system.*; what stands there shows HGET, ZSCORE or LRANGE of the key that is named", d.prefix)
+	}
+	d.OK = len(d.Problems) == 0
+}
+
+func (d *diagnosis) print(w io.Writer) error {
+	var out strings.Builder
+	line := func(what, format string, args ...any) {
+		fmt.Fprintf(&out, "%-13s %s\n", what, oneLine(fmt.Sprintf(format, args...)))
+	}
+	line("redis", "%s at %s", d.Redis.Version, d.Redis.Address)
+	line("persistence", "%s: %s", d.Redis.settings(), d.Redis.Survives)
+	line("memory", "maxmemory-policy %s: %s", known(d.Redis.MaxMemoryPolicy), verdict(!d.Redis.evicts(), "Redis may drop messages"))
+	line("counts", "accepted %d = answered %d + failed %d + waiting %d: %s",
+		d.Counts.Accepted, d.Counts.Answered, d.Counts.Failed, d.Counts.Waiting, verdict(d.Counts.AddUp, "that is not so"))
+	if d.Counts.Archived > 0 {
+		line("", "%d more of the archived daemon, which a relay takes over when it starts", d.Counts.Archived)
+	}
+	line("sessions", "%d live, %d ended", d.Sessions.Live, d.Sessions.Ended)
+	line("dead letters", "%d", d.Dead)
+	line("messages", "%d looked at: %s", d.Messages, verdict(len(d.Findings) == 0, fmt.Sprintf("%d findings", len(d.Findings)+d.More)))
+	for _, f := range d.Findings {
+		line("  "+string(f.State), "%s %s: %s", f.Key, f.ID, f.Text)
+	}
+	if d.More > 0 {
+		line("", "… and about %d more", d.More)
+	}
+	for _, p := range d.Problems {
+		fmt.Fprintf(&out, "hint: %s\n", p.Hint)
+	}
+	_, err := io.WriteString(w, out.String())
+	return err
+}
+
+func verdict(ok bool, otherwise string) string {
+	if ok {
+		return "ok"
+	}
+	return otherwise
+}
