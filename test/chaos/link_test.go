@@ -32,8 +32,10 @@ type conditions struct {
 	blocked   bool          // nothing passes; what is sent waits, as for a retransmission
 	delay     time.Duration // of each segment
 	jitter    time.Duration // more or less than that
-	bytesASec int           // 0: no limit
+	bytesASec int           // of all connections together; 0: no limit
 	loss      float64       // share of segments that are sent again after retransmit
+
+	busy *time.Time // until when what was let in before takes the bytesASec; guarded by link.mu
 }
 
 // retransmit is what a lost segment costs a TCP connection on Linux, at least.
@@ -66,6 +68,7 @@ func (k *link) is(to, back conditions) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.to, k.back = to, back
+	k.to.busy, k.back.busy = new(time.Time), new(time.Time)
 	close(k.changed)
 	k.changed = make(chan struct{})
 }
@@ -215,7 +218,14 @@ func (k *link) pass(current func() conditions, n int) bool {
 				return false
 			}
 		case c.bytesASec > 0:
-			return wait(k.ctx, time.Duration(n)*time.Second/time.Duration(c.bytesASec))
+			k.mu.Lock()
+			if now := time.Now(); c.busy.Before(now) {
+				*c.busy = now
+			}
+			*c.busy = c.busy.Add(time.Duration(n) * time.Second / time.Duration(c.bytesASec))
+			rest := time.Until(*c.busy)
+			k.mu.Unlock()
+			return wait(k.ctx, rest)
 		default:
 			return true
 		}
