@@ -25,9 +25,10 @@ FUZZTIME ?= 1m
 TESTFLAGS ?=
 PKG ?= ./...
 ARGS ?=
+ROW ?= .
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test test-all fuzz lint install uninstall clean
+.PHONY: help build demo test test-all chaos fuzz lint install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,10 @@ test: ## all tests, under the race detector, on real Redis servers
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 9m $(TESTFLAGS) $(PKG)
 
 test-all: test fuzz ## make test, and what takes longer
+
+chaos: ## every failure that the relay must survive, in full, and a table (an hour; ROW=TestName for one)
+	scripts/test-deps
+	$(GO) test -count=1 -timeout 2h -run '$(ROW)' ./test/chaos -full
 
 fuzz: ## every fuzz target, for FUZZTIME each (1m)
 	scripts/fuzz $(FUZZTIME)

@@ -33,7 +33,9 @@ func daemonCommand(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLog(c, s.err)
+	lines, flush := unblocked(s.err)
+	defer flush()
+	log, err := newLogThrough(c, s.err, lines)
 	if err != nil {
 		return err
 	}

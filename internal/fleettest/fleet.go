@@ -3,6 +3,7 @@ package fleettest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -109,28 +110,46 @@ func (f *Fleet) Register(id uint32, account, address string) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.registerAll(rec)
+}
+
+func (f *Fleet) registerAll(records ...twin.Record) {
+	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.records[id] = rec
-	var all []twin.Record
-	for _, r := range f.records {
-		all = append(all, r)
+	for _, rec := range records {
+		f.records[rec.ID] = rec
 	}
-	if err := f.publish(all); err != nil {
+	if err := f.publish(slices.Collect(maps.Values(f.records))); err != nil {
 		f.t.Fatal(err)
 	}
 	// A registry process looks at its file once a second.
+	last := records[len(records)-1]
 	Eventually(f.t, "the registry knows", func() error {
 		source, err := twin.NewSource(f.Substrate, nil)
 		if err != nil {
 			return err
 		}
-		now, err := source.Twin(f.t.Context(), id)
-		if err == nil && now != rec {
+		now, err := source.Twin(f.t.Context(), last.ID)
+		if err == nil && now != last {
 			err = fmt.Errorf("it still says %+v", now)
 		}
 		return err
 	})
+}
+
+// Strangers registers twins that share an address.
+func (f *Fleet) Strangers(address string, ids ...uint32) {
+	f.t.Helper()
+	var records []twin.Record
+	for _, id := range ids {
+		rec, err := twin.NewRecord(id, NewPerson(f.t, id).Identity.Account(), address)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		records = append(records, rec)
+	}
+	f.registerAll(records...)
 }
 
 // Stranger registers a twin that has a key and an address and no relay of ours.

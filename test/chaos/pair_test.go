@@ -9,10 +9,12 @@ import (
 )
 
 // A pair is twins 1001, whose apps ask, and 1002, whose services answer. All
-// that crosses between their relays crosses a link.
+// that crosses between their relays crosses a link. Other twins of the fleet
+// reach both directly.
 type pair struct {
 	row    *row
-	fleet  *fleettest.Fleet
+	fleet  *fleettest.Fleet // what the relay of a and those of others know
+	ofB    *fleettest.Fleet // what the relay of b knows: another address of a
 	a, b   *fleettest.Site
 	toA    *link // what relays post to the one of a
 	toB    *link // what relays post to the one of b
@@ -30,9 +32,12 @@ func newPair(r *row, options ...redistest.Option) *pair {
 // pairOf makes a pair of two sites of a fleet.
 func pairOf(r *row, f *fleettest.Fleet, a, b *fleettest.Site) *pair {
 	r.Helper()
-	p := &pair{row: r, fleet: f, a: a, b: b, toA: newLink(r, a.Listen), toB: newLink(r, b.Listen)}
-	f.Register(a.ID, a.Identity.Account(), p.toA.address())
+	p := &pair{row: r, fleet: f, ofB: fleettest.New(r), a: a, b: b, toA: newLink(r, a.Listen), toB: newLink(r, b.Listen)}
 	f.Register(b.ID, b.Identity.Account(), p.toB.address())
+	p.ofB.Register(a.ID, a.Identity.Account(), p.toA.address())
+	p.ofB.Register(b.ID, b.Identity.Account(), b.Listen)
+	b.Without("--substrate")
+	b.Args = append(b.Args, "--substrate", p.ofB.Substrate)
 	p.ledger = newLedger(r, a, b)
 	return p
 }
