@@ -33,6 +33,7 @@ type entry struct {
 	served   []time.Time // when services took it
 	answers  []answer
 	excused  bool // its Redis lost what it had accepted
+	again    bool // a Redis forgot some of what was done with it: that is done anew
 }
 
 type answer struct {
@@ -175,12 +176,16 @@ type tally struct {
 	twice    int // taken by services, or told to the app, more than once
 	unknown  int // Redis did not say that it has it
 	excused  int // lost with a Redis that lost it
+	again    int // done anew with a Redis that forgot it
 }
 
 func (c tally) String() string {
 	text := fmt.Sprintf("%d pushed: %d answered, %d errors, %d lost, %d twice, %d unknown", c.pushed, c.answered, c.failed, c.lost, c.twice, c.unknown)
 	if c.excused > 0 {
 		text += fmt.Sprintf(", %d gone with Redis", c.excused)
+	}
+	if c.again > 0 {
+		text += fmt.Sprintf(", %d done anew", c.again)
 	}
 	return text
 }
@@ -191,8 +196,10 @@ func (l *ledger) count() (c tally, broken []*entry) {
 	defer l.mu.Unlock()
 	for _, e := range l.order {
 		c.pushed++
-		switch {
-		case len(e.served) > 1 || len(e.answers) > 1:
+		switch twice := len(e.served) > 1 || len(e.answers) > 1; {
+		case twice && e.again:
+			c.again++
+		case twice:
 			c.twice++
 			broken = append(broken, e)
 		case len(e.answers) == 1 && e.answers[0].err == "":

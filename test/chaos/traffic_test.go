@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"strings"
 	"sync"
@@ -124,7 +125,7 @@ func (t *traffic) pushOne(ctx context.Context, n int) {
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := t.rdb.RPush(call, t.from.Prefix+".system.local", m.String()).Err(); err != nil {
-		t.free <- struct{}{} // nobody knows whether an answer will come
+		t.give() // nobody knows whether an answer will come
 		wait(ctx, lookEvery)
 		return
 	}
@@ -132,23 +133,46 @@ func (t *traffic) pushOne(ctx context.Context, n int) {
 }
 
 // look reads the return queue without taking anything from it, so that nothing
-// is lost between Redis and the app.
+// is lost between Redis and the app. A Redis may come back with less than it had,
+// and add to that: what is at the end of what was seen tells.
 func (t *traffic) look(ctx context.Context) {
-	var seen int64
+	seed := maphash.MakeSeed()
+	var seen []uint64
+	doubt := false
 	for wait(ctx, lookEvery) {
-		n, err := t.rdb.LLen(ctx, t.name).Result()
-		if err != nil {
-			continue
+		from := max(0, len(seen)-1)
+		if doubt {
+			from = 0
 		}
-		seen = min(seen, n) // Redis came back with less
-		for seen < n {
-			got, err := t.rdb.LRange(ctx, t.name, seen, min(n, seen+999)).Result()
-			if err != nil || len(got) == 0 {
+		doubt = true
+		for at := from; ; {
+			got, err := t.rdb.LRange(ctx, t.name, int64(at), int64(at+999)).Result()
+			if err != nil {
 				break
 			}
-			seen += int64(len(got))
-			for _, raw := range got {
-				t.note(raw)
+			if len(got) == 0 {
+				doubt = at < len(seen) && from > 0
+				if !doubt {
+					seen = seen[:at]
+				}
+				break
+			}
+			sums := make([]uint64, len(got))
+			for i, raw := range got {
+				sums[i] = maphash.String(seed, raw)
+			}
+			if from > 0 && at == from && sums[0] != seen[at] {
+				break
+			}
+			for i, raw := range got {
+				if at < len(seen) && seen[at] != sums[i] {
+					seen = seen[:at]
+				}
+				if at == len(seen) {
+					seen = append(seen, sums[i])
+					t.note(raw)
+				}
+				at++
 			}
 		}
 	}
@@ -161,9 +185,14 @@ func (t *traffic) note(raw string) {
 		return
 	}
 	t.ledger.wasAnswered(idOf(m), m.Text("err"))
+	t.give()
+}
+
+// give lets one more request be pushed.
+func (t *traffic) give() {
 	select {
 	case t.free <- struct{}{}:
-	default: // a second answer: the ledger says so
+	default: // a second answer, or one to a push that seemed to fail
 	}
 }
 
@@ -248,7 +277,7 @@ func (w *worker) handle(ctx context.Context, raw string) error {
 	reply["src"], reply["dst"], reply["now"] = dst[0], []any{m["src"]}, time.Now().Unix()
 	pipe := w.rdb.TxPipeline()
 	pipe.RPush(ctx, m.Text("ret"), reply.String())
-	pipe.LPop(ctx, w.own)
+	pipe.LRem(ctx, w.own, 1, raw) // not what a call that timed out may have moved
 	_, err = pipe.Exec(ctx)
 	return err
 }
