@@ -164,6 +164,7 @@ func TestRedisThatIsFull(t *testing.T) {
 	p.start()
 	p.ledger.service(p.b, "work")
 	stranger := p.fleet.Stranger(1003, "127.0.0.1:1")
+	p.ofB.Stranger(1003, "127.0.0.1:1")
 	apps := p.ledger.apps(&traffic{rate: r.of(200, 400)}, p.a, p.b.ID)
 	rounds := r.of(2, 20)
 	var told, took times
@@ -221,6 +222,7 @@ func TestRedisThatCannotSave(t *testing.T) {
 	p.start()
 	p.ledger.service(p.b, "work")
 	stranger := p.fleet.Stranger(1003, "127.0.0.1:1")
+	p.ofB.Stranger(1003, "127.0.0.1:1")
 	apps := p.ledger.apps(&traffic{rate: r.of(200, 400)}, p.a, p.b.ID)
 	rounds := r.of(2, 20)
 	var told, took times

@@ -15,6 +15,7 @@ import (
 func (p *pair) second(of *fleettest.Site) *fleettest.Site {
 	p.row.Helper()
 	s := p.fleet.SiteOn(of.ID, of.Redis)
+	p.ofB.Register(s.ID, s.Identity.Account(), s.Listen)
 	p.ledger.sites = append(p.ledger.sites, s)
 	return s
 }
