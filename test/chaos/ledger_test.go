@@ -206,7 +206,7 @@ func (l *ledger) count() (c tally, broken []*entry) {
 			c.answered++
 		case len(e.answers) == 1:
 			c.failed++
-		case e.excused:
+		case e.excused && e.accepted:
 			c.excused++
 		case e.accepted:
 			c.lost++

@@ -102,7 +102,7 @@ func TestRedisThatHangs(t *testing.T) {
 // Operators flush scripts, change Redis's role, load it anew. Each makes Redis
 // answer with errors of its own, none of which is an app's business.
 //
-// Seen to fail it: Store.run without the second try after NOSCRIPT.
+// Seen to fail it: take.go with `return err` for its default case.
 func TestRedisInAnotherState(t *testing.T) {
 	r := begin(t, 12, "SCRIPT FLUSH; READONLY and LOADING answers")
 	p := newPair(r, redistest.Arg("--enable-debug-command", "yes"))
@@ -156,8 +156,8 @@ func wantRefused(r *row, s *fleettest.Site, from *fleettest.Person, reason strin
 // Redis is full. Other relays are told to come back, apps of this machine are
 // told by Redis itself, and what is queued drains: so it gets empty again.
 //
-// Seen to fail it: store.go that does not translate OOM (another reason);
-// settle.lua or answer.lua that push before they free.
+// Seen to fail it: translate of store.go without ErrStorageFull; take.lua with the
+// RPUSH before the LPOP.
 func TestRedisThatIsFull(t *testing.T) {
 	r := begin(t, 13, "Redis full: maxmemory, noeviction")
 	p := newPair(r, redistest.Arg("--maxmemory-policy", "noeviction"))
@@ -215,7 +215,7 @@ func TestRedisThatIsFull(t *testing.T) {
 // The disk under Redis takes no snapshot any more, so Redis takes no write. Other
 // relays are told to come back until a snapshot succeeds.
 //
-// Seen to fail it: store.go that does not translate MISCONF.
+// Seen to fail it: translate of store.go without ErrStorageFull.
 func TestRedisThatCannotSave(t *testing.T) {
 	r := begin(t, 14, "disk full under Redis: MISCONF")
 	p := newPair(r, redistest.Arg("--save", "3600", "1"), redistest.Arg("--stop-writes-on-bgsave-error", "yes"))

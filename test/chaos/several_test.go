@@ -48,7 +48,7 @@ func session(r *row, s *fleettest.Site) string {
 // One of two relays on a Redis dies with messages in its hands and does not come
 // back. Apps wait for its lease to end and not longer.
 //
-// Seen to fail it: relay.go without the call of Recover in keepSession.
+// Seen to fail it: keepSession of relay.go without `r.backlog.Recover(ctx)`.
 func TestDeathOfOneOfTwoRelays(t *testing.T) {
 	r := begin(t, 2, "one of two relays on one Redis dies for good")
 	deaths := r.of(1, 5)
@@ -61,15 +61,21 @@ func TestDeathOfOneOfTwoRelays(t *testing.T) {
 	apps := p.ledger.apps(&traffic{rate: r.of(200, 500)}, p.a, p.b.ID)
 	for i := range deaths {
 		if i > 0 {
-			p.a.Launch()
-			p.a.Daemon.AwaitReady()
+			p.a.Start()
 		}
 		p.ledger.awaitAnswer(time.Now())
-		// Redis serves the BLMOVE of a relay that does not run, so this one gets a
-		// claim that nobody works on.
-		_ = p.a.Daemon.Proc.Signal(syscall.SIGSTOP)
 		dead := session(r, p.a)
-		fleettest.Eventually(t, "the relay that is to die has a claim", func() error { return claimed(t.Context(), p.a, dead) })
+		fleettest.Eventually(t, "the relay that is to die has a claim", func() error {
+			// Redis serves the BLMOVE of a relay that does not run: it gets a claim that
+			// nobody works on, unless it was between two of them.
+			_ = p.a.Daemon.Proc.Signal(syscall.SIGSTOP)
+			r.pass(100 * time.Millisecond)
+			err := claimed(t.Context(), p.a, dead)
+			if err != nil {
+				_ = p.a.Daemon.Proc.Signal(syscall.SIGCONT)
+			}
+			return err
+		})
 		p.a.Daemon.Kill()
 		at := time.Now()
 		fleettest.Eventually(t, "its claims are taken over", func() error {
@@ -91,8 +97,8 @@ func TestDeathOfOneOfTwoRelays(t *testing.T) {
 // swaps - and goes on where it was, while another relay has its claims by now.
 // It says that its session has ended, and begins another.
 //
-// Seen to fail it: preamble.lua with a `fenced` that returns false, so that what
-// the other relay has by now is dealt with again.
+// Seen to fail it: admit.lua that does not ask whether the session is fenced, so
+// that what the other relay has admitted by now is admitted again.
 func TestRelayThatStandsStill(t *testing.T) {
 	r := begin(t, 6, "SIGSTOP longer than the lease, then SIGCONT")
 	var pairs []*pair
@@ -102,7 +108,12 @@ func TestRelayThatStandsStill(t *testing.T) {
 		p := newPair(r)
 		p.ledger.service(p.b, "work")
 		s := p.second(p.a)
-		p.start()
+		// Far from its Redis, so that most of the time there is a claim in its hands.
+		far := newLink(r, p.a.Redis.Addr())
+		slow := conditions{delay: 10 * time.Millisecond}
+		far.is(slow, slow)
+		p.a.Start("--redis", "redis://"+far.address())
+		p.b.Start()
 		s.Start()
 		pairs, stays = append(pairs, p), append(stays, s)
 		all = append(all, p.ledger.apps(&traffic{rate: r.of(200, 100)}, p.a, p.b.ID))
@@ -143,8 +154,8 @@ func TestRelayThatStandsStill(t *testing.T) {
 // Two relays of a twin start together where apps are at work already, and either
 // is killed now and then, as an operator's supervisor restarts them.
 //
-// Seen to fail it: flags.go with one --instance for all relays of a host: each
-// ends the session of the other.
+// Seen to fail it: settings.go with `s.instance = host`, so that each ends the
+// session of the other.
 func TestTwoRelaysOfOneTwin(t *testing.T) {
 	r := begin(t, 39, "two relays, one Redis, one twin; kills of either")
 	p := newPair(r)
