@@ -49,7 +49,7 @@ test-all: test fuzz ## make test, and what takes longer
 
 chaos: ## every failure that the relay must survive, in full, and a table (an hour; ROW=TestName for one)
 	scripts/test-deps
-	$(GO) test -count=1 -timeout 2h -run '$(ROW)' ./test/chaos -full
+	$(GO) test -count=1 -timeout 2h -v -run '$(ROW)' ./test/chaos -full
 
 fuzz: ## every fuzz target, for FUZZTIME each (1m)
 	scripts/fuzz $(FUZZTIME)

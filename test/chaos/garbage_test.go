@@ -1,0 +1,184 @@
+package chaos
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/msgbusd/msgbusd/internal/fleettest"
+)
+
+// Zeros is a body without an end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// Scanners and broken programs send what is no message, by HTTP and by Redis.
+//
+// Seen to fail it: body.go without http.MaxBytesReader.
+func TestGarbage(t *testing.T) {
+	r := begin(t, 24, "garbage in")
+	var asked atomic.Int64
+	a := newAttacker(r, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			asked.Add(1)
+			h.ServeHTTP(w, req)
+		})
+	})
+	x := a.fleet.Stranger(1003, fleettest.FreeAddress(r))
+	good := x.Sign(x.Wire("work", "x", a.b.ID, 1)).String()
+	a.b.Echo()
+	a.b.WantAnswer(a.b.ID)
+	asked.Store(0)
+	before := int(status(r, a.b.Daemon, "VmRSS"))
+	bodies := map[string]string{
+		"empty": "", "NUL": "\x00", "deep": strings.Repeat(`{"dat":`, 10_000), "deep list": strings.Repeat("[", 10_000),
+		"UTF-8": strings.Replace(good, "work", "wo\xff\xferk", 1), "twice": strings.Replace(good, `"cmd"`, `"cmd":"other","cmd"`, 1),
+		"case": strings.Replace(good, `"cmd"`, `"CMD":"other","cmd"`, 1), "2^63": strings.Replace(good, `"ver":1`, `"ver":9223372036854775808`, 1),
+		"2^64 src": strings.Replace(good, `"src":1003`, `"src":18446744073709551616`, 1), "list": "[" + good + "]", "two": good + good,
+		"text": "GET / HTTP/1.0", "null": "null", "fraction": strings.Replace(good, `"src":1003`, `"src":1003.5`, 1),
+	}
+	for _, path := range []string{"/zbus-remote", "/zbus-reply", "/zbus-cmd", "/zbus-result"} {
+		for what, body := range bodies {
+			if code, reason := a.post(a.b.Listen, path, []byte(body)); code/100 != 4 {
+				r.Errorf("%s to %s: %d %s", what, path, code, reason)
+			}
+		}
+		// A gigabyte, as far as it is taken.
+		resp, err := a.client.Post("http://"+a.b.Listen+path, "application/json", io.LimitReader(zeros{}, 1<<30))
+		if err == nil {
+			if resp.StatusCode/100 != 4 {
+				r.Errorf("a gigabyte to %s: %d", path, resp.StatusCode)
+			}
+			_ = resp.Body.Close()
+		}
+	}
+	for _, queue := range []string{"local", "remote", "reply"} {
+		for _, body := range bodies {
+			a.b.PushRaw(queue, body)
+		}
+	}
+	a.b.WantAnswer(a.b.ID)
+	grown := int(status(r, a.b.Daemon, "VmHWM")) - before
+	r.figure("%d bodies to 4 endpoints and 3 queues, %d questions to the resolver", len(bodies)+1, asked.Load())
+	r.atMost("RSS grown by, in MiB", float64(grown)/1024, 64)
+	if n := a.believed(); n != 0 || asked.Load() != 0 {
+		r.Errorf("%d were believed, and the resolver was asked %d times", n, asked.Load())
+	}
+}
+
+// Somebody opens thousands of connections and sends next to nothing on them.
+//
+// Seen to fail it: http.go without ReadHeaderTimeout: the connections stay.
+func TestHTTPAbuse(t *testing.T) {
+	if !*full {
+		t.Skip("in full only: it wants thousands of connections")
+	}
+	r := beginAlone(t, 35, "half-open connections, slow and large headers, endless chunks")
+	p, _ := threesome(r)
+	echoes(r, p.b, "echo")
+	before := sample(r, p.a, p.b.ID, "echo", 50, 1000)
+	const most = 5000
+	refused := 0
+	for i := range most {
+		c, err := net.Dial("tcp", p.b.Listen)
+		if err != nil {
+			refused++
+			continue
+		}
+		r.Cleanup(func() { _ = c.Close() })
+		switch i % 4 {
+		case 1:
+			_, _ = io.WriteString(c, "POST /zbus-remote HTTP/1.1\r\nHost: x\r\nX: ")
+		case 2:
+			_, _ = io.WriteString(c, "POST /zbus-remote HTTP/1.1\r\nHost: x\r\nX: "+strings.Repeat("x", 64<<10))
+		case 3:
+			_, _ = io.WriteString(c, "POST /zbus-remote HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+		}
+	}
+	during := sample(r, p.a, p.b.ID, "echo", 50, 1000)
+	r.figure("%d connections, %d refused", most, refused)
+	wantUnaffected(r, before, during, 2)
+	r.atMost("RSS, in MiB", float64(int(status(r, p.b.Daemon, "VmRSS")))/1024, 256)
+}
+
+// The relay may open few files, and somebody takes them all.
+//
+// Seen to fail it: none of ours: net/http waits and tries again by itself.
+func TestFewFileDescriptors(t *testing.T) {
+	if !*full {
+		t.Skip("in full only")
+	}
+	r := begin(t, 37, "LimitNOFILE=64")
+	p := newPair(r)
+	p.b.Via = []string{"prlimit", "--nofile=64:64"}
+	p.start()
+	echoes(r, p.b, "echo")
+	for range 3 {
+		var held []net.Conn
+		for range 200 {
+			c, err := net.DialTimeout("tcp", p.b.Listen, time.Second)
+			if err == nil {
+				held = append(held, c)
+			}
+		}
+		r.pass(2 * time.Second)
+		for _, c := range held {
+			_ = c.Close()
+		}
+		p.b.Daemon.AwaitReady()
+		p.a.WantAnswer(p.b.ID)
+	}
+	r.figure("answers again each time that they are free")
+}
+
+// A dead twin has very much waiting for it. The relay keeps it in Redis and not
+// in its memory.
+//
+// Seen to fail it: fetch.lua without its bound on messages and bytes.
+func TestMemoryWithMuchWaiting(t *testing.T) {
+	if !*full {
+		t.Skip("in full only: it fills a gigabyte")
+	}
+	r := begin(t, 25, "200,000 × 1 KiB queued for a dead twin")
+	f := fleettest.New(r)
+	a := f.Site(1001)
+	a.Start("--log-level", "info")
+	a.Echo()
+	f.Stranger(2001, fleettest.FreeAddress(r))
+	baseline := a.RDB.DBSize(r.Context()).Val()
+	data := strings.Repeat("x", 1024)
+	const most, step = 200_000, 1000
+	for range most / step {
+		var all []any
+		for range step {
+			all = append(all, fleettest.Request("work", data, 2001).With("ret", "app").With("try", 1000).With("exp", 90).String())
+		}
+		if err := a.RDB.RPush(r.Context(), "msgbus.system.local", all...).Err(); err != nil {
+			r.Fatal(err)
+		}
+	}
+	peak := 0
+	for a.RDB.LLen(r.Context(), "msgbus.system.local").Val() > 0 {
+		peak = max(peak, int(status(r, a.Daemon, "VmRSS")))
+		r.pass(100 * time.Millisecond)
+	}
+	a.WantAnswer(a.ID)
+	for a.RDB.HLen(r.Context(), "msgbus.system.backlog").Val() > 0 {
+		peak = max(peak, int(status(r, a.Daemon, "VmRSS")))
+		r.pass(500 * time.Millisecond)
+	}
+	if n := a.Length("app"); n != most {
+		r.Errorf("%d of %d have ended", n, most)
+	}
+	a.RDB.Del(r.Context(), "app")
+	r.figure("%d keys in Redis before, %d after", baseline, a.RDB.DBSize(r.Context()).Val())
+	r.atMost("RSS, in MiB", float64(peak)/1024, 256)
+}
