@@ -2,6 +2,9 @@ package backlog_test
 
 import (
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/internal/redistest"
@@ -127,5 +130,24 @@ func TestFirstNumberIsOne(t *testing.T) {
 		s := r.join()
 		n, _ := r.numberOf(s, 1002)
 		wantEqual(r, "number", n, 1)
+	})
+}
+
+// Redis starts from a copy that is older than the relay's process: the relay
+// ends itself, because of a process that ended before it.
+func TestRelayOutlivesTheMemoryOfItsPredecessor(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		before := r.join()
+		session := r.onlySession()
+		s := r.join()
+		_ = before
+		// As the copy has it: the earlier session is the instance's, and its lease ends.
+		r.must(r.rdb.Del(r.Context(), "msgbus.system.sessions").Err())
+		r.must(r.rdb.ZAdd(r.Context(), "msgbus.system.sessions", redis.Z{Score: float64(r.now().Add(5 * time.Second).UnixMilli()), Member: session}).Err())
+		r.must(r.rdb.HSet(r.Context(), "msgbus.system.instances", "a", session).Err())
+		r.wantErr(s.Renew(r.Context()), msgbus.ErrFenced)
+		r.advance(6 * time.Second)
+		r.must(s.Join(r.Context()))
+		r.must(s.Renew(r.Context()))
 	})
 }

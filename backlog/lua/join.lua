@@ -5,11 +5,13 @@
 -- ARGV 1 instance, 2 session, 3 the session that this process had before or '',
 --      4 lease in ms
 -- Returns {now in µs, 'joined', epoch or ''}, or {now in µs, 'superseded'} when
--- another process has joined under this name since the caller did. A caller
--- whose answer was lost asks again with the same session.
+-- another process has joined under this name since the caller did, and lives: a
+-- Redis that was set back names one of long ago. A caller whose answer was lost
+-- asks again with the same session.
 
 local current = redis.call('HGET', KEYS[2], ARGV[1])
-if ARGV[3] ~= '' and current and current ~= ARGV[3] and current ~= ARGV[2] then
+if ARGV[3] ~= '' and current and current ~= ARGV[3] and current ~= ARGV[2]
+  and tonumber(redis.call('ZSCORE', KEYS[1], current) or 0) > now then
   return {int(now_us), 'superseded'}
 end
 make_room(KEYS[1])
