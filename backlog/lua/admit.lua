@@ -43,9 +43,10 @@ end
 
 -- The epoch ends with the Redis process: after a restart, a fail-over or a
 -- restored copy the last moments may be gone, and with them used uids. The
--- numbering then moves ahead, so that none is used twice. When all is gone, the
--- counters too, it begins at the time in µs (`base`), which is ahead of them:
--- nobody sends a million messages a second to one twin.
+-- numbering then moves ahead, so that none is used twice: by a million, and at
+-- least to the time in µs (`base`), for Redis may come back with less than it had
+-- to the same copy again and again, or with nothing. Nobody sends a million
+-- messages a second to one twin.
 local server = redis.pcall('INFO', 'server')
 local run_id = type(server) == 'string' and string.match(server, 'run_id:(%x+)') or ''
 local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump', 'base')
@@ -53,7 +54,8 @@ local epoch, jump, base = known[1], tonumber(known[3] or 0), tonumber(known[4] o
 if not epoch or (run_id ~= '' and known[2] ~= run_id) then
   if epoch then
     jump = 1000000
-  elseif ARGV[3] ~= '' then
+  end
+  if epoch or ARGV[3] ~= '' then
     base = now_us
   end
   epoch = ARGV[2]
@@ -69,9 +71,10 @@ for d = 1, count do
   local lane = redis.call('HMGET', KEYS[key + 2], 'epoch', 'failures')
   if lane[1] ~= epoch then
     redis.call('HSET', KEYS[key + 2], 'epoch', epoch)
-    local ahead = (lane[1] and 0 or base) + jump
-    if ahead > 0 then
-      redis.call('INCRBY', KEYS[key + 1], int(ahead))
+    local last = tonumber(redis.call('GET', KEYS[key + 1]) or 0)
+    local ahead = math.max(last + jump, base)
+    if ahead > last then
+      redis.call('SET', KEYS[key + 1], int(ahead))
     end
   end
   failures[d] = tonumber(lane[2] or 0)
