@@ -33,6 +33,9 @@ type rig struct {
 	// clock and by the monotonic one of the stores; step sets Redis's clock alone.
 	advance, step func(time.Duration)
 	monotonic     func() time.Duration
+	// restart kills the real Redis of a moving clock and starts it again, with
+	// what it last saved.
+	restart func()
 }
 
 // onBoth runs a case on a real Redis and on the embedded one.
@@ -54,32 +57,7 @@ func onReal(t *testing.T, opts ...redistest.Option) *rig {
 // onMovingClocks is onBoth for cases that move Redis's clock.
 func onMovingClocks(t *testing.T, run func(r *rig)) {
 	t.Helper()
-	t.Run("real", func(t *testing.T) {
-		s := startReal(t, fakeClock(t))
-		r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
-		start := time.Now()
-		var passed atomic.Int64
-		r.monotonic = func() time.Duration { return time.Since(start) + time.Duration(passed.Load()) }
-		var ahead time.Duration
-		r.step = func(d time.Duration) {
-			t.Helper()
-			ahead += d
-			// In one step, because Redis reads it at any time.
-			next := filepath.Join(s.Dir(), "clock.next")
-			if err := os.WriteFile(next, fmt.Appendf(nil, "%+.6f\n", ahead.Seconds()), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Rename(next, filepath.Join(s.Dir(), "clock")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		r.advance = func(d time.Duration) {
-			t.Helper()
-			r.step(d)
-			passed.Add(int64(d))
-		}
-		run(r)
-	})
+	t.Run("real", func(t *testing.T) { run(onRealMovingClock(t)) })
 	t.Run("embedded", func(t *testing.T) {
 		s := redistest.Embedded(t)
 		r := &rig{T: t, rdb: s.Client(), url: s.URL()}
@@ -98,6 +76,37 @@ func onMovingClocks(t *testing.T, run func(r *rig)) {
 		}
 		run(r)
 	})
+}
+
+// onRealMovingClock starts a real Redis whose clock can be moved.
+func onRealMovingClock(t *testing.T) *rig {
+	t.Helper()
+	env := fakeClock(t)
+	s := startReal(t, env)
+	r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
+	r.restart = func() { within(t, env, s.Restart) }
+	start := time.Now()
+	var passed atomic.Int64
+	r.monotonic = func() time.Duration { return time.Since(start) + time.Duration(passed.Load()) }
+	var ahead time.Duration
+	r.step = func(d time.Duration) {
+		t.Helper()
+		ahead += d
+		// In one step, because Redis reads it at any time.
+		next := filepath.Join(s.Dir(), "clock.next")
+		if err := os.WriteFile(next, fmt.Appendf(nil, "%+.6f\n", ahead.Seconds()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, filepath.Join(s.Dir(), "clock")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.advance = func(d time.Duration) {
+		t.Helper()
+		r.step(d)
+		passed.Add(int64(d))
+	}
+	return r
 }
 
 // fakeClock returns the environment that makes a process read how far its
@@ -123,7 +132,14 @@ func fakeClock(t *testing.T) map[string]string {
 // environment guards this process's own, which redis-server inherits.
 var environment sync.Mutex
 
-func startReal(t *testing.T, env map[string]string, opts ...redistest.Option) *redistest.Server {
+func startReal(t *testing.T, env map[string]string, opts ...redistest.Option) (s *redistest.Server) {
+	t.Helper()
+	within(t, env, func() { s = redistest.Start(t, opts...) })
+	return s
+}
+
+// within runs start with more in this process's environment.
+func within(t *testing.T, env map[string]string, start func()) {
 	t.Helper()
 	environment.Lock()
 	defer environment.Unlock()
@@ -133,7 +149,7 @@ func startReal(t *testing.T, env map[string]string, opts ...redistest.Option) *r
 		}
 		defer func() { _ = os.Unsetenv(k) }()
 	}
-	return redistest.Start(t, opts...)
+	start()
 }
 
 // open returns a store that has not joined. Unless told otherwise it is

@@ -1,0 +1,428 @@
+package backlog_test
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// peerTwin is the twin that the requests of this model go to.
+const peerTwin = 1002
+
+const serviceQueue = "msgbus.calc.add"
+
+// A world is two twins with a Redis each, their relays, and what is between
+// them on the wire. What relays do with their storage is what package relay
+// does, one call at a time.
+type world struct {
+	*promise
+	source, peer *twin
+	wire         []letter
+	answers      []pending // made by a relay and not written yet
+	clock        time.Time // of both, but for the time that the test itself takes
+}
+
+// A twin is one Redis and the relays that serve it.
+type twin struct {
+	*rig
+	id       uint32
+	observer *backlog.Store // never joins
+	relays   []*worker      // by instance; nil while none runs
+	silent   []*worker      // stopped, or killed: they may yet wake up
+	saved    func()         // sets what the promise knows back to the copy on disk
+	copied   time.Time
+	safe     bool // its Redis suffers nothing
+}
+
+// A worker is one relay's session and what it has in hand.
+type worker struct {
+	*backlog.Store
+	twin       *twin
+	instance   int
+	local      *msgbus.Claim
+	replies    *msgbus.Claim
+	departures []msgbus.Departure
+	sent       []msgbus.Parcel // its lane's batch on the wire
+	told       []msgbus.Parcel // … of which the other side has said that it has them
+	knows      bool            // an epoch of its Redis
+	leaseEnds  time.Time
+	ended      bool // its session: it must change nothing
+}
+
+// A letter is a message on its way to the other twin.
+type letter struct {
+	from   *worker
+	parcel msgbus.Parcel
+	epoch  string
+	uid    string
+	number uint64
+	body   string
+	life   time.Duration
+	kind   string // of the request
+}
+
+// A pending answer was made from an entry that may be another by now.
+type pending struct {
+	by     *worker
+	answer msgbus.Answer
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// start begins a relay of an instance, as a new process: an earlier session of
+// the name is fenced.
+func (w *world) start(t *twin, instance int) *worker {
+	w.Helper()
+	addr, err := backlog.ParseURL(t.url)
+	w.must(err)
+	s, err := backlog.Open(backlog.Options{Redis: addr, Twin: t.id, Instance: strconv.Itoa(instance), MaxTake: 4, MaxBatch: 4, Block: time.Millisecond})
+	w.must(err)
+	s.FakeMonotonic(t.rig.monotonic)
+	r := &worker{Store: s, twin: t, instance: instance}
+	t.relays[instance] = r
+	w.join(r)
+	return r
+}
+
+// join begins a session. What the worker holds stays with the one before.
+func (w *world) join(r *worker) {
+	w.Helper()
+	err := r.Join(w.Context())
+	if errors.Is(err, msgbus.ErrSuperseded) && !w.clock.After(r.twin.copied.Add(r.Lease()+time.Second)) {
+		// The copy that Redis was set back to is of when an earlier process lived.
+		w.stop(r.twin, r.instance)
+		w.start(r.twin, r.instance)
+		return
+	}
+	w.must(err)
+	for _, old := range r.twin.silent {
+		old.ended = old.ended || old.instance == r.instance
+	}
+	w.recovered(r.twin)
+	r.knows = r.knows || w.here.hasEpoch && r.twin == w.source
+	r.leaseEnds = w.clock.Add(r.Lease())
+	r.local, r.replies, r.departures = nil, nil, nil
+}
+
+// recovered notes that the sessions whose leases have run out were fenced.
+func (w *world) recovered(t *twin) {
+	for _, old := range t.silent {
+		old.ended = old.ended || w.clock.After(old.leaseEnds)
+	}
+}
+
+// alive returns a relay that runs, or nil.
+func (t *twin) alive(which int) *worker {
+	for i := range t.relays {
+		if r := t.relays[(which+i)%len(t.relays)]; r != nil {
+			return r
+		}
+	}
+	return nil
+}
+
+// fenced tells whether a step found the session ended, and begins another one,
+// as a relay that runs would.
+func (w *world) fenced(r *worker, err error) bool {
+	w.Helper()
+	if errors.Is(err, msgbus.ErrFenced) {
+		if slices.Contains(r.twin.relays, r) {
+			w.join(r)
+		}
+		return true
+	}
+	w.must(err)
+	if r.ended {
+		w.Fatal("a session that has ended changes something")
+	}
+	return false
+}
+
+// push is an app's.
+func (w *world) push(life time.Duration, kind string) {
+	w.requests = append(w.requests, &appRequest{life: life, kind: kind})
+	w.must(w.source.rdb.RPush(w.Context(), localQueue, len(w.requests)-1).Err())
+}
+
+// take claims what waits for the relay of the source.
+func (w *world) take(r *worker) {
+	w.Helper()
+	c, err := r.Take(w.Context(), msgbus.LocalQueue)
+	if !w.fenced(r, err) && len(c.Messages) > 0 {
+		r.local = c
+	}
+}
+
+// admit admits what the worker has claimed, or refuses it.
+func (w *world) admit(r *worker) {
+	w.Helper()
+	var admissions []msgbus.Admission
+	var numbers []int
+	for i, text := range r.local.Messages {
+		if text == msgbus.DealtWith {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		w.must(err)
+		req := w.requests[n]
+		if req.kind == unreadable {
+			err := r.Refuse(w.Context(), r.local, i, refusal(), ret(n), []byte("error "+text), false)
+			if w.fenced(r, err) {
+				return
+			}
+			continue
+		}
+		m := request(peerTwin)
+		m.Data, m.ReturnQueue, m.Expiration, m.Retry = text, ret(n), int64(req.life.Seconds()), 3
+		admissions, numbers = append(admissions, msgbus.Admission{Message: m}), append(numbers, n)
+	}
+	c := r.local
+	r.local = nil
+	if len(admissions) == 0 {
+		w.fenced(r, r.Drop(w.Context(), c))
+		return
+	}
+	uids, err := r.Admit(w.Context(), c, admissions)
+	if w.fenced(r, err) {
+		return
+	}
+	if !w.here.hasEpoch && !r.knows {
+		clear(w.used) // nobody is left who could know
+	}
+	w.here.hasEpoch, r.knows = true, true
+	for i, uid := range uids {
+		e, err := r.Entry(w.Context(), uid)
+		w.must(err)
+		w.admitted(numbers[i], e.Epoch, uid, w.clock.Add(w.requests[numbers[i]].life))
+	}
+}
+
+func ret(n int) string { return "ret." + strconv.Itoa(n) }
+
+// send puts on the wire what waits for the other twin.
+func (w *world) send(r *worker, to uint32) bool {
+	w.Helper()
+	b, err := r.Fetch(w.Context(), to)
+	if w.fenced(r, err) {
+		return true
+	}
+	for _, p := range b.Parcels {
+		l := letter{from: r, parcel: p, body: p.Body}
+		if p.Kind == msgbus.RequestParcel {
+			e, err := r.ParseEntry(p.Body)
+			w.must(err)
+			n, err := strconv.Atoi(e.Message.Data)
+			w.must(err)
+			l.uid, l.epoch, l.body, l.kind = p.ID, e.Epoch, e.Message.Data, w.requests[n].kind
+			_, l.number, _ = msgbus.ParseUID(p.ID)
+			l.life = max(time.Second, e.Deadline.Sub(r.twin.now()))
+		} else {
+			id := strings.Fields(p.ID)
+			l.epoch, l.uid = id[1], id[2]
+		}
+		w.wire = append(w.wire, l)
+	}
+	r.sent, r.told = b.Parcels, nil
+	return len(b.Parcels) > 0
+}
+
+// deliver hands a letter to a relay of the other twin. The sender hears of it
+// unless the answer is lost.
+func (w *world) deliver(l letter, which int, heard, slow bool) {
+	w.Helper()
+	to := w.source
+	if l.parcel.Kind == msgbus.RequestParcel {
+		to = w.peer
+	}
+	r := to.alive(which)
+	switch {
+	case r == nil:
+		return
+	case to == w.peer:
+		w.deliverRequest(r, l)
+	default:
+		heard = w.deliverReply(r, l, slow) && heard
+	}
+	if heard && slices.ContainsFunc(l.from.sent, func(p msgbus.Parcel) bool { return p == l.parcel }) {
+		l.from.told = append(l.from.told, l.parcel)
+	}
+}
+
+func (w *world) deliverRequest(r *worker, l letter) {
+	w.Helper()
+	a := msgbus.Acceptance{UID: l.uid, Number: l.number, Command: "calc.add", Life: l.life, Body: []byte(l.body + " " + l.epoch + " " + l.uid)}
+	if a.Refused = l.kind == unserved; a.Refused {
+		a.Body = []byte("refusal " + l.body)
+	}
+	out, err := r.Accept(w.Context(), nil, self, l.epoch, []msgbus.Acceptance{a})
+	w.must(err)
+	w.accepted(l.epoch+" "+l.uid, string(a.Body), a.Refused, out[0])
+}
+
+// deliverReply tells whether the reply has been dealt with. A slow relay writes
+// the answer some time after it has read the entry.
+func (w *world) deliverReply(r *worker, l letter, slow bool) bool {
+	w.Helper()
+	e, err := r.Entry(w.Context(), l.uid)
+	if errors.Is(err, msgbus.ErrNotFound) || err == nil && e.Epoch != l.epoch {
+		return true // late
+	}
+	w.must(err)
+	w.answers = append(w.answers, pending{r, reply(e, l.body)})
+	if !slow {
+		w.answer(len(w.answers) - 1)
+	}
+	return !slow
+}
+
+// expire ends what is due, now or when its relay comes to it.
+func (w *world) expire(r *worker, slow bool) bool {
+	w.Helper()
+	due, err := r.Due(w.Context())
+	w.must(err)
+	w.fail(r, due, slow)
+	return len(due) > 0
+}
+
+func (w *world) fail(r *worker, entries []*msgbus.Entry, slow bool) {
+	w.Helper()
+	for _, e := range entries {
+		w.answers = append(w.answers, pending{r, failure(e, "error "+e.Message.Data)})
+		if !slow {
+			w.answer(len(w.answers) - 1)
+		}
+	}
+}
+
+func (w *world) answer(i int) {
+	w.Helper()
+	a := w.answers[i]
+	w.answers = slices.Delete(w.answers, i, i+1)
+	_, err := a.by.Answer(w.Context(), nil, []msgbus.Answer{a.answer})
+	w.must(err)
+}
+
+// settle takes off the lane what the other side has. With failed, the rest is
+// tried again after a rest.
+func (w *world) settle(r *worker, to uint32, failed bool) bool {
+	w.Helper()
+	if len(r.sent) == 0 {
+		return false
+	}
+	if len(r.told) > 0 {
+		w.must(r.Settle(w.Context(), to, true, r.told))
+	}
+	if failed && len(r.told) < len(r.sent) {
+		ended, err := r.Fail(w.Context(), to, unreachable())
+		w.must(err)
+		for _, e := range ended {
+			n, err := strconv.Atoi(e.Message.Data)
+			w.must(err)
+			w.requests[n].unlucky = true
+		}
+		w.fail(r, ended, false)
+	}
+	r.sent, r.told = nil, nil
+	return true
+}
+
+// serve is the service: it takes a request and replies, or not, or twice.
+func (w *world) serve(times int) {
+	w.Helper()
+	body, err := w.peer.rdb.LPop(w.Context(), serviceQueue).Result()
+	w.must(err)
+	w.there.queue = w.there.queue[1:]
+	n, _ := strconv.Atoi(strings.Fields(body)[0])
+	for range times {
+		if w.requests[n].kind != ignored {
+			w.must(w.peer.rdb.RPush(w.Context(), replyQueue, body).Err())
+		}
+	}
+}
+
+// collect claims services' replies and finds the records that they answer.
+func (w *world) collect(r *worker) {
+	w.Helper()
+	c, err := r.Take(w.Context(), msgbus.ReplyQueue)
+	if w.fenced(r, err) || len(c.Messages) == 0 {
+		return
+	}
+	r.replies, r.departures = c, nil
+	taken := map[string]bool{}
+	for i, text := range c.Messages {
+		if text == msgbus.DealtWith {
+			continue
+		}
+		f := strings.Fields(text) // number, epoch, uid
+		opens, err := r.Opens(w.Context(), f[2:])
+		w.must(err)
+		open := &msgbus.Open{UID: f[2], Source: self, Epoch: f[1]}
+		for _, o := range opens[0] {
+			if o.Epoch == f[1] && !taken[o.Record+o.UID] {
+				open = &o
+				taken[o.Record+o.UID] = true
+			}
+		}
+		r.departures = append(r.departures, msgbus.Departure{Position: i, Open: open, Body: []byte("reply " + f[0])})
+	}
+}
+
+func (w *world) depart(r *worker) {
+	w.Helper()
+	c := r.replies
+	r.replies = nil
+	if len(r.departures) > 0 {
+		out, err := r.Depart(w.Context(), c, r.departures)
+		if w.fenced(r, err) {
+			return
+		}
+		for i, d := range r.departures {
+			if d.Open.Record != "" {
+				w.departed(d.Open.Epoch+" "+d.Open.UID, out[i])
+			}
+		}
+	}
+	w.fenced(r, r.Drop(w.Context(), c))
+}
+
+// wake lets a relay go on that has been silent for a while, with what it had in
+// hand. If its session has ended nothing changes.
+func (w *world) wake(r *worker) {
+	w.Helper()
+	before := r.twin.dump()
+	err := r.Renew(w.Context())
+	if err == nil {
+		r.leaseEnds = w.clock.Add(r.Lease())
+	}
+	over := w.fenced(r, err)
+	if r.local != nil {
+		w.admit(r)
+	}
+	if r.replies != nil {
+		w.depart(r)
+	}
+	if over || r.local == nil && w.length(r.twin, localQueue) > 0 {
+		w.take(r)
+	}
+	if over && r.twin.dump() != before {
+		w.Fatalf("a session that has ended changes Redis:\n%s\nwas\n%s", r.twin.dump(), before)
+	}
+}
+
+// length tells how many messages wait in a list: a relay that takes none waits.
+func (w *world) length(t *twin, key string) int64 {
+	w.Helper()
+	n, err := t.rdb.LLen(w.Context(), key).Result()
+	w.must(err)
+	return n
+}
