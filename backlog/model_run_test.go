@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // A happening is something that happens to a world. What it cannot happen to, it
@@ -25,7 +26,7 @@ type happening struct {
 var happenings = strings.Fields(`
 	push push push push push take take take admit admit admit send send send deliver deliver deliver deliver
 	serve serve collect collect depart depart sendBack sendBack settle settleBack redeliver redeliver drop
-	expire answer wait wait crash crash stop start start wake wake leave copy copy restart setBack flush`)
+	replyAgain replyAgain expire answer wait wait crash crash stop start start wake wake strand leave copy copy restart setBack flush anew`)
 
 func drawHappening(t *rapid.T) happening {
 	return happening{rapid.SampledFrom(happenings).Draw(t, "what"), rapid.IntRange(0, 7).Draw(t, "which"), rapid.IntRange(0, 4).Draw(t, "odd") == 4}
@@ -108,7 +109,7 @@ func (w *world) happens(s happening) bool {
 			w.push(life, kind)
 		}
 	case "take":
-		if here == nil || w.length(w.source, localQueue) == 0 {
+		if here == nil || !w.claimable(here, msgbus.LocalQueue) {
 			return false
 		}
 		w.take(here)
@@ -130,7 +131,7 @@ func (w *world) happens(s happening) bool {
 	case "serve":
 		return w.serveSome(s)
 	case "collect":
-		if there == nil || w.length(w.peer, replyQueue) == 0 {
+		if there == nil || !w.claimable(there, msgbus.ReplyQueue) {
 			return false
 		}
 		w.collect(there)
@@ -138,7 +139,12 @@ func (w *world) happens(s happening) bool {
 		if there == nil || there.replies == nil {
 			return false
 		}
-		w.depart(there)
+		w.depart(there, s.Odd && s.Which < 4)
+	case "replyAgain":
+		if len(w.replied) == 0 {
+			return false
+		}
+		w.must(w.peer.rdb.RPush(w.Context(), replyQueue, w.replied[len(w.replied)-1-s.Which%len(w.replied)]).Err())
 	case "expire":
 		return here != nil && w.expire(here, s.Odd)
 	case "answer":
@@ -156,7 +162,7 @@ func (w *world) happens(s happening) bool {
 		if s.Which%2 == 1 {
 			t = w.peer
 		}
-		return w.trouble(t, s.Do, s.Which/2%len(t.relays))
+		return w.trouble(t, s, s.Which/2%len(t.relays))
 	}
 	return true
 }
@@ -197,10 +203,10 @@ func (w *world) serveSome(s happening) bool {
 }
 
 // trouble is what becomes of a relay of a twin, or of its Redis.
-func (w *world) trouble(t *twin, what string, instance int) bool {
+func (w *world) trouble(t *twin, s happening, instance int) bool {
 	w.Helper()
 	r := t.relays[instance]
-	switch what {
+	switch s.Do {
 	case "crash":
 		w.stop(t, instance)
 		w.start(t, instance)
@@ -211,6 +217,11 @@ func (w *world) trouble(t *twin, what string, instance int) bool {
 			w.start(t, instance)
 		}
 		return r == nil
+	case "strand":
+		if old := len(t.silent); old > 0 && (r == nil || s.Odd) {
+			r = t.silent[old-1]
+		}
+		return r != nil && w.strand(r)
 	case "leave":
 		if r == nil {
 			return false
@@ -227,7 +238,7 @@ func (w *world) trouble(t *twin, what string, instance int) bool {
 		if t.safe {
 			return false
 		}
-		return w.disaster(t, what)
+		return w.disaster(t, s.Do)
 	}
 	return true
 }
@@ -268,6 +279,14 @@ func (w *world) disaster(t *twin, what string) bool {
 	case what == "restart":
 		w.save(t)
 		w.restart(t)
+	case what == "anew": // the machine is set up anew; what it was still writes what it was about to
+		for i := range t.relays {
+			w.stop(t, i)
+		}
+		w.disaster(t, "flush")
+		for i := range t.relays {
+			w.start(t, i)
+		}
 	case what == "flush":
 		w.must(t.rdb.FlushAll(w.Context()).Err())
 		if t == w.source {
@@ -351,20 +370,20 @@ func (w *world) look() {
 // expire.
 func (w *world) heal() {
 	w.Helper()
-	for len(w.answers) > 0 {
-		w.answer(0)
-	}
 	w.wire = nil
 	for _, t := range []*twin{w.source, w.peer} {
 		for i := range t.relays {
 			w.stop(t, i)
-			w.start(t, i)
 		}
+		w.start(t, 0) // others stay away
 	}
 	w.push(2*time.Hour, served)
 	for range 40 {
 		w.wait(25 * time.Second) // longer than a lease and than a lane's longest rest
 		w.work()
+		for len(w.answers) > 0 {
+			w.answer(0)
+		}
 		w.look()
 		if w.length(w.source, localQueue)+w.length(w.peer, replyQueue) == 0 && len(w.there.queue) == 0 &&
 			w.source.rdb.ZCard(w.Context(), "msgbus.system.lane.1002.requests").Val() == 0 &&
@@ -402,23 +421,20 @@ func (w *world) work() {
 			w.settle(r, to, true)
 		}
 	}
-	for _, r := range w.source.relays {
-		for w.length(w.source, localQueue) > 0 {
-			w.take(r)
-			w.admit(r)
-		}
-		carry(r, peerTwin)
+	here, there := w.source.relays[0], w.peer.relays[0]
+	for w.claimable(here, msgbus.LocalQueue) {
+		w.take(here)
+		w.admit(here)
 	}
+	carry(here, peerTwin)
 	for len(w.there.queue) > 0 {
 		w.serve(1)
 	}
-	for _, r := range w.peer.relays {
-		for w.length(w.peer, replyQueue) > 0 {
-			w.collect(r)
-			w.depart(r)
-		}
-		carry(r, self)
+	for w.claimable(there, msgbus.ReplyQueue) {
+		w.collect(there)
+		w.depart(there, false)
 	}
+	carry(there, self)
 }
 
 // nothingLeft: what is not known for later is gone.

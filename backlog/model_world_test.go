@@ -16,6 +16,10 @@ const peerTwin = 1002
 
 const serviceQueue = "msgbus.calc.add"
 
+// block is how long a relay waits in Redis for a message. No worker does: it
+// takes when there is something.
+const block = 10 * time.Second
+
 // A world is two twins with a Redis each, their relays, and what is between
 // them on the wire. What relays do with their storage is what package relay
 // does, one call at a time.
@@ -24,6 +28,7 @@ type world struct {
 	source, peer *twin
 	wire         []letter
 	answers      []pending // made by a relay and not written yet
+	replied      []string  // what the service has answered
 	clock        time.Time // of both, but for the time that the test itself takes
 }
 
@@ -44,6 +49,7 @@ type worker struct {
 	*backlog.Store
 	twin       *twin
 	instance   int
+	session    string
 	local      *msgbus.Claim
 	replies    *msgbus.Claim
 	departures []msgbus.Departure
@@ -66,10 +72,10 @@ type letter struct {
 	kind   string // of the request
 }
 
-// A pending answer was made from an entry that may be another by now.
+// Pending answers were made from entries that may be others by now.
 type pending struct {
-	by     *worker
-	answer msgbus.Answer
+	by      *worker
+	answers []msgbus.Answer
 }
 
 func (w *world) must(err error) {
@@ -85,7 +91,7 @@ func (w *world) start(t *twin, instance int) *worker {
 	w.Helper()
 	addr, err := backlog.ParseURL(t.url)
 	w.must(err)
-	s, err := backlog.Open(backlog.Options{Redis: addr, Twin: t.id, Instance: strconv.Itoa(instance), MaxTake: 4, MaxBatch: 4, Block: time.Millisecond})
+	s, err := backlog.Open(backlog.Options{Redis: addr, Twin: t.id, Instance: strconv.Itoa(instance), MaxTake: 4, MaxBatch: 4, Block: block})
 	w.must(err)
 	s.FakeMonotonic(t.rig.monotonic)
 	r := &worker{Store: s, twin: t, instance: instance}
@@ -109,6 +115,8 @@ func (w *world) join(r *worker) {
 		old.ended = old.ended || old.instance == r.instance
 	}
 	w.recovered(r.twin)
+	r.session, err = r.twin.rdb.HGet(w.Context(), "msgbus.system.instances", strconv.Itoa(r.instance)).Result()
+	w.must(err)
 	r.knows = r.knows || w.here.hasEpoch && r.twin == w.source
 	r.leaseEnds = w.clock.Add(r.Lease())
 	r.local, r.replies, r.departures = nil, nil, nil
@@ -278,10 +286,7 @@ func (w *world) deliverReply(r *worker, l letter, slow bool) bool {
 		return true // late
 	}
 	w.must(err)
-	w.answers = append(w.answers, pending{r, reply(e, l.body)})
-	if !slow {
-		w.answer(len(w.answers) - 1)
-	}
+	w.pend(r, slow, reply(e, l.body))
 	return !slow
 }
 
@@ -296,11 +301,21 @@ func (w *world) expire(r *worker, slow bool) bool {
 
 func (w *world) fail(r *worker, entries []*msgbus.Entry, slow bool) {
 	w.Helper()
+	var answers []msgbus.Answer
 	for _, e := range entries {
-		w.answers = append(w.answers, pending{r, failure(e, "error "+e.Message.Data)})
-		if !slow {
-			w.answer(len(w.answers) - 1)
-		}
+		answers = append(answers, failure(e, "error "+e.Message.Data))
+	}
+	if len(answers) > 0 {
+		w.pend(r, slow, answers...)
+	}
+}
+
+// pend writes answers, now or when the relay comes to it.
+func (w *world) pend(r *worker, slow bool, answers ...msgbus.Answer) {
+	w.Helper()
+	w.answers = append(w.answers, pending{r, answers})
+	if !slow {
+		w.answer(len(w.answers) - 1)
 	}
 }
 
@@ -308,7 +323,7 @@ func (w *world) answer(i int) {
 	w.Helper()
 	a := w.answers[i]
 	w.answers = slices.Delete(w.answers, i, i+1)
-	_, err := a.by.Answer(w.Context(), nil, []msgbus.Answer{a.answer})
+	_, err := a.by.Answer(w.Context(), nil, a.answers)
 	w.must(err)
 }
 
@@ -343,8 +358,9 @@ func (w *world) serve(times int) {
 	w.must(err)
 	w.there.queue = w.there.queue[1:]
 	n, _ := strconv.Atoi(strings.Fields(body)[0])
-	for range times {
-		if w.requests[n].kind != ignored {
+	if w.requests[n].kind != ignored {
+		w.replied = append(w.replied, body)
+		for range times {
 			w.must(w.peer.rdb.RPush(w.Context(), replyQueue, body).Err())
 		}
 	}
@@ -377,7 +393,9 @@ func (w *world) collect(r *worker) {
 	}
 }
 
-func (w *world) depart(r *worker) {
+// depart sends on what was collected. A relay that dies in between does not drop
+// its claim.
+func (w *world) depart(r *worker, dies bool) {
 	w.Helper()
 	c := r.replies
 	r.replies = nil
@@ -391,6 +409,10 @@ func (w *world) depart(r *worker) {
 				w.departed(d.Open.Epoch+" "+d.Open.UID, out[i])
 			}
 		}
+	}
+	if dies {
+		w.stop(r.twin, r.instance)
+		return
 	}
 	w.fenced(r, r.Drop(w.Context(), c))
 }
@@ -409,9 +431,9 @@ func (w *world) wake(r *worker) {
 		w.admit(r)
 	}
 	if r.replies != nil {
-		w.depart(r)
+		w.depart(r, false)
 	}
-	if over || r.local == nil && w.length(r.twin, localQueue) > 0 {
+	if over || r.local == nil && w.claimable(r, msgbus.LocalQueue) {
 		w.take(r)
 	}
 	if over && r.twin.dump() != before {
@@ -419,10 +441,36 @@ func (w *world) wake(r *worker) {
 	}
 }
 
-// length tells how many messages wait in a list: a relay that takes none waits.
+// claimable tells whether a relay finds something in a queue: where it does not,
+// it waits.
+func (w *world) claimable(r *worker, q msgbus.Queue) bool {
+	w.Helper()
+	return w.length(r.twin, "msgbus.system."+string(q))+w.length(r.twin, claimOf(r, q)) > 0
+}
+
+func claimOf(r *worker, q msgbus.Queue) string {
+	return "msgbus.system.claim." + r.session + "." + string(q)
+}
+
 func (w *world) length(t *twin, key string) int64 {
 	w.Helper()
 	n, err := t.rdb.LLen(w.Context(), key).Result()
 	w.must(err)
 	return n
+}
+
+// strand serves a BLMOVE whose relay waits for it no more. Order is not promised
+// then.
+func (w *world) strand(r *worker) bool {
+	w.Helper()
+	q := msgbus.LocalQueue
+	if r.twin == w.peer {
+		q = msgbus.ReplyQueue
+	}
+	lease, err := r.twin.rdb.ZScore(w.Context(), "msgbus.system.sessions", r.session).Result()
+	if err != nil || lease < 0 && r.twin.now().After(time.UnixMilli(int64(-lease)).Add(block)) {
+		return false // it was served or ended before
+	}
+	w.alone = false
+	return r.twin.rdb.LMove(w.Context(), "msgbus.system."+string(q), claimOf(r, q), "LEFT", "RIGHT").Err() == nil
 }
