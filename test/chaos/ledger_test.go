@@ -233,8 +233,8 @@ func (l *ledger) errors() map[string]int {
 	return texts
 }
 
-// wantKept drains, and wants nothing lost and nothing twice. It returns the
-// classes for what else the row wants.
+// wantKept drains, and wants nothing lost and nothing twice, and what is kept in
+// Redis to be sound. It returns the classes for what else the row wants.
 func (l *ledger) wantKept() tally {
 	l.row.Helper()
 	l.drain()
@@ -246,6 +246,9 @@ func (l *ledger) wantKept() tally {
 			break
 		}
 		l.row.Errorf("the promise was broken:\n%s", l.trace(e))
+	}
+	for _, s := range l.sites {
+		wantSound(l.row, s)
 	}
 	return c
 }
