@@ -50,6 +50,7 @@ type Client struct {
 	http      *http.Client
 	bytes     *budget
 	failing   *failing
+	paces     *paces
 }
 
 // NewClient returns a Client. It follows no redirect and knows no proxy: the
@@ -76,6 +77,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		signer:    signer,
 		bytes:     newBudget(opts.MaxInFlight),
 		failing:   newFailing(opts.MaxInFlight / 8),
+		paces:     newPaces(opts.InFlight),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            opts.Dial,
@@ -109,7 +111,7 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	var mu sync.Mutex
 	var failed *msgbus.Failure // guarded by mu
 	var group errgroup.Group
-	group.SetLimit(c.opts.InFlight)
+	group.SetLimit(c.paces.of(twin))
 	own, patience := newBudget(c.opts.MaxInFlight/8), noLimit
 	if c.failing.has(twin) {
 		own, patience = c.failing.share, c.opts.Timeout
@@ -140,6 +142,7 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 	}
 	_ = group.Wait() // outcomes are in errs
 	c.failing.note(twin, errs)
+	c.paces.note(twin, errs)
 	return errs
 }
 

@@ -1,10 +1,7 @@
 package httpapi
 
 import (
-	"errors"
 	"sync"
-
-	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // failing are the twins at which the last attempt failed. All of them together
@@ -36,17 +33,16 @@ func (s *failing) has(twin uint32) bool {
 func (s *failing) note(twin uint32, outcomes []error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, err := range outcomes {
-		if f := (*msgbus.Failure)(nil); errors.As(err, &f) {
-			if f.Rest > 0 {
-				return
-			}
-			if len(s.twins) >= failingMost {
-				clear(s.twins)
-			}
-			s.twins[twin] = struct{}{}
-			return
-		}
+	f := failureOf(outcomes)
+	if f == nil {
+		delete(s.twins, twin)
+		return
 	}
-	delete(s.twins, twin)
+	if f.Rest > 0 {
+		return
+	}
+	if len(s.twins) >= failingMost {
+		clear(s.twins)
+	}
+	s.twins[twin] = struct{}{}
 }
