@@ -121,7 +121,6 @@ func TestRowsOnFakeClocks(t *testing.T) {
 		{26, "resolver down", "./twin", "Stale|Down|Unavailable|Away|Resolver"},
 		{27, "resolver slow or lying", "./twin", "Refetch|Merged|Concurrent|Wrong|NotFound|Negative|Key"},
 		{31, "Redis's clock is set", "./backlog", "Step|Clock|Held"},
-		{38, "upgrade from the archived daemon", "./backlog", "Adopt|Archived"},
 	} {
 		t.Run(e.action, func(t *testing.T) {
 			if !*full {
