@@ -63,7 +63,7 @@ func TestKillOfTheReceivingRelay(t *testing.T) {
 		} else {
 			// Answers of the relay of b do not arrive, but requests do.
 			p.toB.is(conditions{}, conditions{blocked: true})
-			p.ledger.awaitServed(time.Now())
+			p.ledger.awaitServedOf(time.Now())
 		}
 		p.b.Daemon.Kill()
 		p.toB.drop()
@@ -84,7 +84,7 @@ func TestKillOfTheReceivingRelay(t *testing.T) {
 // An upgrade under load, on either side: nothing may be lost, and no try of a
 // request used up by it.
 //
-// Seen to fail it: lane.go without the case `ctx.Err() != nil` of serveNext.
+// Seen to fail it: Run of relay.go with `return ctx.Err()` after leave.
 func TestStopUnderLoad(t *testing.T) {
 	r := begin(t, 5, "SIGTERM under load")
 	p := newPair(r)

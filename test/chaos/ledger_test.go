@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type ledger struct {
 	order   []*entry          // guarded by mu
 	open    int               // accepted and not ended; guarded by mu
 	changed chan struct{}     // closed and made anew at each event; guarded by mu
-	latest  event             // guarded by mu
+	latest  time.Time         // when an app was last answered; guarded by mu
 	sites   []*fleettest.Site // looked at when a promise was broken
 }
 
@@ -40,9 +41,6 @@ type answer struct {
 	at  time.Time
 	err string // "" of a service's answer
 }
-
-// An event is the latest time that something happened.
-type event struct{ served, answered time.Time }
 
 func newLedger(r *row, sites ...*fleettest.Site) *ledger {
 	return &ledger{row: r, entries: make(map[string]*entry), changed: make(chan struct{}), sites: sites}
@@ -86,7 +84,6 @@ func (l *ledger) wasServed(id, uid string) {
 	}
 	e.uid = uid
 	e.served = append(e.served, time.Now())
-	l.latest.served = time.Now()
 	l.tell()
 }
 
@@ -103,7 +100,7 @@ func (l *ledger) wasAnswered(id, err string) {
 	if len(e.answers) == 1 && e.accepted {
 		l.open--
 	}
-	l.latest.answered = time.Now()
+	l.latest = time.Now()
 	l.tell()
 }
 
@@ -133,7 +130,7 @@ func (l *ledger) awaitAnswer(after time.Time) time.Duration {
 	l.row.Helper()
 	var took time.Duration
 	if !l.await(fleettest.Patience, func() bool {
-		took = l.latest.answered.Sub(after)
+		took = l.latest.Sub(after)
 		return took > 0
 	}) {
 		l.row.Fatalf("no app is answered for %s", fleettest.Patience)
@@ -141,10 +138,20 @@ func (l *ledger) awaitAnswer(after time.Time) time.Duration {
 	return took
 }
 
-// awaitServed waits for a service to be asked after a time.
-func (l *ledger) awaitServed(after time.Time) {
+// awaitServedOf waits for a service to be asked what was pushed after a time.
+func (l *ledger) awaitServedOf(after time.Time) {
 	l.row.Helper()
-	if !l.await(fleettest.Patience, func() bool { return l.latest.served.After(after) }) {
+	if !l.await(fleettest.Patience, func() bool {
+		for _, e := range slices.Backward(l.order) {
+			if e.pushed.Before(after) {
+				return false
+			}
+			if len(e.served) > 0 {
+				return true
+			}
+		}
+		return false
+	}) {
 		l.row.Fatalf("no service is asked for %s", fleettest.Patience)
 	}
 }
