@@ -115,15 +115,6 @@ func (r *row) atMost(what string, got, limit float64) {
 	}
 }
 
-// atLeast is atMost for what should be large.
-func (r *row) atLeast(what string, got, limit float64) {
-	r.Helper()
-	r.figure("%s %.3g (at least %.3g)", what, got, limit)
-	if *full && got < limit {
-		r.Errorf("%s: %.3g, less than %.3g", what, got, limit)
-	}
-}
-
 // progress tells whoever watches a full run.
 func (r *row) progress(format string, args ...any) {
 	if *full {
