@@ -16,7 +16,7 @@ import (
 // Relays die and freeze, networks part, Redis dies and comes back, all at any
 // time. Nothing may be lost, and nothing done twice.
 //
-// Seen to fail it: what fails rows 1 and 3.
+// To be seen to fail it: what fails rows 1 and 3.
 func TestEverythingAtOnce(t *testing.T) {
 	r := begin(t, 40, "kills, partitions, pauses and restarts of Redis at once")
 	p := newPair(r, redistest.AppendOnly("always"))
@@ -67,7 +67,7 @@ func TestEverythingAtOnce(t *testing.T) {
 // An app is killed while it waits. Its answer is kept for the next one that asks
 // for it, until it expires, and nothing else of it stays.
 //
-// Seen to fail it: answer.lua without `redis.call('EXPIRE', ret, ARGV[2])`.
+// To be seen to fail it: answer.lua without `redis.call('EXPIRE', ret, ARGV[2])`.
 func TestKillOfTheApp(t *testing.T) {
 	r := begin(t, 4, "kill -9 the app while it waits")
 	p := newPair(r)

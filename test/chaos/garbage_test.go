@@ -76,7 +76,7 @@ func TestGarbage(t *testing.T) {
 
 // Somebody opens thousands of connections and sends next to nothing on them.
 //
-// Seen to fail it: http.go without ReadHeaderTimeout: the connections stay.
+// To be seen to fail it: http.go without ReadHeaderTimeout: the connections stay.
 func TestHTTPAbuse(t *testing.T) {
 	if !*full {
 		t.Skip("in full only: it wants thousands of connections")
@@ -111,7 +111,7 @@ func TestHTTPAbuse(t *testing.T) {
 
 // The relay may open few files, and somebody takes them all.
 //
-// Seen to fail it: none of ours: net/http waits and tries again by itself.
+// To be seen to fail it: none of ours: net/http waits and tries again by itself.
 func TestFewFileDescriptors(t *testing.T) {
 	if !*full {
 		t.Skip("in full only")
@@ -142,7 +142,7 @@ func TestFewFileDescriptors(t *testing.T) {
 // A dead twin has very much waiting for it. The relay keeps it in Redis and not
 // in its memory.
 //
-// Seen to fail it: fetch.lua without its bound on messages and bytes.
+// To be seen to fail it: fetch.lua without its bound on messages and bytes.
 func TestMemoryWithMuchWaiting(t *testing.T) {
 	if !*full {
 		t.Skip("in full only: it fills a gigabyte")

@@ -17,7 +17,7 @@ import (
 
 // A twin's record leads into the site's own network.
 //
-// Seen to fail it: guard.go that forbids nothing (dial without check).
+// To be seen to fail it: guard.go that forbids nothing (dial without check).
 func TestAddressesThatMustNotBeDialled(t *testing.T) {
 	r := begin(t, 34, "address guard")
 	forms := make(map[string]string) // what the registry would not take itself
@@ -69,7 +69,7 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 // Somebody posts in the names of twins that do not exist, thousands of times a
 // second.
 //
-// Seen to fail it: claims.go with `return true` in allow.
+// To be seen to fail it: claims.go with `return true` in allow.
 func TestUnauthenticatedFlood(t *testing.T) {
 	r := beginTimed(t, 36, "unauthenticated flood")
 	var asked atomic.Int64

@@ -56,7 +56,7 @@ func awaitRate(r *row, l *ledger, aSecond float64) time.Duration {
 // others behind what waits for the lost one, or it would come back long after
 // the network.
 //
-// Seen to fail it: expire.go with `return nil` as the first line of expireDue.
+// To be seen to fail it: expire.go with `return nil` as the first line of expireDue.
 func TestPartition(t *testing.T) {
 	r := beginTimed(t, 16, "partition")
 	p := newPair(r)
@@ -135,7 +135,7 @@ func TestOneWayPartition(t *testing.T) {
 // A bad line: it comes and goes, loses a tenth, or trembles. Requests must
 // neither be lost nor sent so often that they fill what is left of it.
 //
-// Seen to fail it: lane.go of package backlog with firstRest = time.Millisecond
+// To be seen to fail it: lane.go of package backlog with firstRest = time.Millisecond
 // and accept.lua without `note_seen(n)`.
 func TestFlappingLink(t *testing.T) {
 	if !*full {

@@ -28,7 +28,7 @@ func threesome(r *row) (p *pair, c *fleettest.Site) {
 // A twin behind a modem takes a kilobyte a second. It must get its messages, and
 // cost the others nothing.
 //
-// Seen to fail it: client.go with `return c.opts.Timeout` in limit: the large
+// To be seen to fail it: client.go with `return c.opts.Timeout` in limit: the large
 // message is sent again and again.
 func TestSlowPeer(t *testing.T) {
 	r := beginTimed(t, 19, "slow peer, 1 KB/s")
@@ -209,7 +209,7 @@ func TestHeadOfLine(t *testing.T) {
 
 // One twin floods a service of another, which somebody else asks now and then.
 //
-// Seen to fail it: room in accept.lua returns nil at once: nothing holds the
+// To be seen to fail it: room in accept.lua returns nil at once: nothing holds the
 // flood, and nobody says so to its apps; then wantKept still holds, but the
 // queue passes its bound.
 func TestFlood(t *testing.T) {
@@ -232,7 +232,7 @@ func TestFlood(t *testing.T) {
 
 // Nobody reads what the relay logs: its pipe is full. Messages must go on.
 //
-// Seen to fail it: log.go without unblocked.
+// To be seen to fail it: log.go without unblocked.
 func TestLogThatNobodyReads(t *testing.T) {
 	r := beginTimed(t, 15, "stderr is not read")
 	p := newPair(r)

@@ -147,7 +147,7 @@ func meansTheSame(forged, text string) bool {
 // Somebody records a message and plays it again: at once from many sides, to
 // another twin, and after restarts.
 //
-// Seen to fail it: accept.lua without `redis.call('HSET', KEYS[9], digest, ”)`.
+// To be seen to fail it: accept.lua without `redis.call('HSET', KEYS[9], digest, ”)`.
 func TestReplay(t *testing.T) {
 	r := begin(t, 29, "the same message again and again")
 	a := newAttacker(r)
@@ -186,7 +186,7 @@ func TestReplay(t *testing.T) {
 
 // A message is played again when its signature is about to be forgotten.
 //
-// Seen to fail it: accept.lua with `redis.call('EXPIRE', KEYS[9], 1)`; and with
+// To be seen to fail it: accept.lua with `redis.call('EXPIRE', KEYS[9], 1)`; and with
 // ±30 s refused (row 31) MaxSkew of 10 s in check.go.
 func TestReplayAtTheEdgeAndSkewedPeers(t *testing.T) {
 	r := begin(t, 30, "replay at the edge of the window; peers with other clocks (31)")
@@ -219,7 +219,7 @@ func TestReplayAtTheEdgeAndSkewedPeers(t *testing.T) {
 
 // A load balancer hands the same message to both relays of a twin at one instant.
 //
-// Seen to fail it: accept.lua without the look at KEYS[9].
+// To be seen to fail it: accept.lua without the look at KEYS[9].
 func TestSameMessageToTwoRelaysAtOnce(t *testing.T) {
 	r := begin(t, 32, "the same id twice at one instant, on two relays")
 	a := newAttacker(r)
@@ -260,7 +260,7 @@ func TestSameMessageToTwoRelaysAtOnce(t *testing.T) {
 // Somebody answers a question that was asked of another, or of nobody, or names
 // a key for the answer.
 //
-// Seen to fail it: arrive.go without `m.Source != asked` and check.go without its
+// To be seen to fail it: arrive.go without `m.Source != asked` and check.go without its
 // look at the source; replyToApp with the reply's own ret.
 func TestRepliesThatFitNoRequest(t *testing.T) {
 	r := begin(t, 33, "replies that fit no request")

@@ -12,7 +12,7 @@ import (
 // The daemon is replaced in place, by a newer one or an older: whatever its
 // queues hold goes on, with fields that nobody knows yet.
 //
-// Seen to fail it: backlog/adopt.go without adoptRetries.
+// To be seen to fail it: backlog/adopt.go without adoptRetries.
 func TestQueuesOfOtherVersions(t *testing.T) {
 	r := begin(t, 38, "queues of the archived daemon and of an earlier start")
 	f := fleettest.New(r)
