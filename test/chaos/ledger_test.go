@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -136,24 +135,6 @@ func (l *ledger) awaitAnswer(after time.Time) time.Duration {
 		l.row.Fatalf("no app is answered for %s", fleettest.Patience)
 	}
 	return took
-}
-
-// awaitServedOf waits for a service to be asked what was pushed after a time.
-func (l *ledger) awaitServedOf(after time.Time) {
-	l.row.Helper()
-	if !l.await(fleettest.Patience, func() bool {
-		for _, e := range slices.Backward(l.order) {
-			if e.pushed.Before(after) {
-				return false
-			}
-			if len(e.served) > 0 {
-				return true
-			}
-		}
-		return false
-	}) {
-		l.row.Fatalf("no service is asked for %s", fleettest.Patience)
-	}
 }
 
 // grace is how long after its deadline a request may end.

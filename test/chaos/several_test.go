@@ -112,7 +112,9 @@ func TestRelayThatStandsStill(t *testing.T) {
 		far := newLink(r, p.a.Redis.Addr())
 		slow := conditions{delay: 10 * time.Millisecond}
 		far.is(slow, slow)
-		p.a.Start("--redis", "redis://"+far.address())
+		p.a.Without("--redis")
+		p.a.Args = append(p.a.Args, "--redis", "redis://"+far.address())
+		p.a.Start()
 		p.b.Start()
 		s.Start()
 		pairs, stays = append(pairs, p), append(stays, s)
