@@ -94,7 +94,7 @@ func TestKillOfRedisThatAlwaysSyncs(t *testing.T) {
 // the last moments with it: apps wait for answers that do not come, and some
 // requests are handled anew. What an operator is promised is that this is all.
 //
-// Seen to fail it: admit.lua that does not look at run_id,
+// Seen to fail it: admit.lua that makes a new epoch only `if not epoch`,
 // so that numbers are used again and their requests dropped as repeats.
 func TestKillOfRedisThatSyncsEverySecond(t *testing.T) {
 	if !*full {
@@ -139,7 +139,7 @@ func TestKillOfRedisThatSyncsEverySecond(t *testing.T) {
 // was lost is answered by the other side's expiry or by nobody; all else goes on,
 // under a new epoch.
 //
-// Seen to fail it: admit.lua that does not look at run_id,
+// Seen to fail it: admit.lua that makes a new epoch only `if not epoch`,
 // as there.
 func TestRedisThatForgets(t *testing.T) {
 	r := begin(t, 9, "an older copy of Redis; FLUSHALL under load")

@@ -104,7 +104,7 @@ func TestRelayThatStandsStill(t *testing.T) {
 	var pairs []*pair
 	var stays []*fleettest.Site
 	var all []*traffic
-	for range r.of(1, 5) {
+	for range r.of(2, 5) {
 		p := newPair(r)
 		p.ledger.service(p.b, "work")
 		s := p.second(p.a)
