@@ -156,8 +156,7 @@ func wantRefused(r *row, s *fleettest.Site, from *fleettest.Person, reason strin
 // Redis is full. Other relays are told to come back, apps of this machine are
 // told by Redis itself, and what is queued drains: so it gets empty again.
 //
-// Seen to fail it: translate of store.go without ErrStorageFull; take.lua with the
-// RPUSH before the LPOP.
+// Seen to fail it: translate of store.go without ErrStorageFull.
 func TestRedisThatIsFull(t *testing.T) {
 	r := begin(t, 13, "Redis full: maxmemory, noeviction")
 	p := newPair(r, redistest.Arg("--maxmemory-policy", "noeviction"))
