@@ -83,20 +83,31 @@ func (l *ledger) losses(gaps []gap) (n int, worst time.Duration) {
 	return n, worst
 }
 
-// wantNewAnswered pushes requests after a failure and wants each to be answered:
-// none may be dropped as a repeat of one that was forgotten.
-func (p *pair) wantNewAnswered() {
+// pushNew begins to push requests after a failure. The function that it returns
+// wants each to be answered: none may be dropped as a repeat of one that was
+// forgotten.
+func (p *pair) pushNew(name string) (wantAnswered func()) {
 	p.row.Helper()
 	p.ledger.mu.Lock()
 	old := len(p.ledger.order)
 	p.ledger.mu.Unlock()
-	apps := p.ledger.apps(&traffic{name: "after", most: p.row.of(100, 1000), rate: p.row.of(200, 500), life: 30 * time.Second}, p.a, p.b.ID)
-	apps.await()
+	apps := p.ledger.apps(&traffic{name: name, most: 200, rate: 400, life: 30 * time.Second, outstanding: 1000}, p.a, p.b.ID)
+	return func() {
+		p.row.Helper()
+		apps.await()
+		p.wantOf(name, old)
+	}
+}
+
+// wantOf wants all requests of an app, which has pushed none of the first so many,
+// to be answered.
+func (p *pair) wantOf(name string, old int) {
+	p.row.Helper()
 	var new []*entry
 	p.ledger.await(30*time.Second+grace, func() bool {
 		new = new[:0]
 		for _, e := range p.ledger.order[old:] {
-			if strings.HasPrefix(e.id, "after-") {
+			if strings.HasPrefix(e.id, name+"-") {
 				new = append(new, e)
 			}
 		}
@@ -106,7 +117,7 @@ func (p *pair) wantNewAnswered() {
 	defer p.ledger.mu.Unlock()
 	for _, e := range new {
 		if len(e.answers) != 1 || e.answers[0].err != "" || len(e.served) != 1 {
-			p.row.Errorf("a request pushed after all failures: served %d times, answers %v", len(e.served), e.answers)
+			p.row.Errorf("request %s, pushed when Redis was back: served %d times, answers %v", e.id, len(e.served), e.answers)
 			return
 		}
 	}
