@@ -19,8 +19,10 @@ func (r *rig) soundStore() (s *backlog.Store, session string) {
 	r.admit(s, request(1002), request(1002), request(1002))
 	b := r.fetch(s, 1002)
 	r.settle(s, 1002, true, b.Parcels[2])
-	r.accept(s, 1003, sample, arrival(1), arrival(2))
+	r.accept(s, 1003, sample, arrival(1), arrival(3), arrival(2))
 	r.depart(s, "1001.2", "reply")
+	r.depart(s, "1001.3", "reply")
+	r.refuseArrival(s, 1002, sample, 1) // a reply on a lane that has requests too
 	r.push(localQueue, "{}")
 	r.take(s, msgbus.LocalQueue)
 	r.wantSound(s, "before anything is broken")
@@ -93,7 +95,7 @@ func TestCheckNamesEachBrokenInvariant(t *testing.T) {
 		{"a claim is not given back", args{"ZADD", "sessions", "-1", "SESSION"}, "claim.SESSION.local||overdue"},
 		{"a command is served and is not", args{"ZADD", "served", "1", "calc.add"}, "commands|calc.add|in_both"},
 		{"a window is gone", args{"DEL", "seen.1003.0"}, "seen.1003|0|no_window"},
-		{"a window has a hole", args{"SETBIT", "seen.1003.0", "2", "0"}, "seen.1003|0|no_window"},
+		{"a window has a hole", args{"SETBIT", "seen.1003.0", "3", "0"}, "seen.1003|0|no_window"},
 		{"an epoch is garbage", args{"HSET", "seen.1003", "0", "garbage"}, "seen.1003|0|unreadable"},
 		{"an epoch has two windows", args{"HSET", "seen.1003", "1", sample + " 5 5"}, "seen.1003|1|in_both"},
 	} {
@@ -127,7 +129,7 @@ func TestKeyOfAnotherTypeIsOneFinding(t *testing.T) {
 		r.proxy(s, resultQueue, "d", "calc.sub")
 		ctx := r.Context()
 		for _, key := range []string{
-			"local", "remote", "reply", "retry", "backlog", "deadlines", "hold", "stats", "dead", "sessions", "instances", "epoch",
+			"local", "remote", "reply", "retry", "backlog", "deadlines", "hold", "stats", "dead", "sessions", "instances", "suspects", "epoch",
 			"lanes", "lane.1002", "lane.1002.requests", "lane.1002.tries", "lane.1003.replies", "replies", "replies.deadlines",
 			"open", "open.deadlines", "seen.1003", "seen.1003.0", "signatures.1", "commands", "served",
 			"claim." + session + ".local", "result." + resultQueue, "twin.1002",
