@@ -89,6 +89,10 @@ func TestEntriesOfTheArchivedDaemonCountWhenTheyAreAdopted(t *testing.T) {
 		wantEqual(r, "dead letters", fmt.Sprint(r.dead()), "[backlog malformed garbage]")
 		r.answer(s, reply(r.entry(s, "1002.5"), "one"))
 		r.wantStats(s, backlog.Stats{Accepted: 3, Answered: 1, Waiting: 2})
+		// The archived daemon runs beside the relay and writes over what was accepted.
+		r.must(r.rdb.HSet(r.Context(), "msgbus.system.backlog", "1002.6", archived("1002.6", now, 600), "1002.9", archived("1002.9", now, 600)).Err())
+		r.adopt(s, 2)
+		r.wantStats(s, backlog.Stats{Accepted: 4, Answered: 1, Waiting: 3})
 	})
 }
 
