@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,7 +47,7 @@ func onBoth(t *testing.T, run func(r *rig)) {
 
 func onReal(t *testing.T, opts ...redistest.Option) *rig {
 	t.Helper()
-	s := startReal(t, nil, opts...)
+	s := redistest.Start(t, opts...)
 	return &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
 }
 
@@ -81,10 +78,8 @@ func onMovingClocks(t *testing.T, run func(r *rig)) {
 // onRealMovingClock starts a real Redis whose clock can be moved.
 func onRealMovingClock(t *testing.T) *rig {
 	t.Helper()
-	env := fakeClock(t)
-	s := startReal(t, env)
-	r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s}
-	r.restart = func() { within(t, env, s.Restart) }
+	s := redistest.Start(t, redistest.MovableClock(t))
+	r := &rig{T: t, rdb: s.Client(), url: s.URL(), real: s, restart: s.Restart}
 	start := time.Now()
 	var passed atomic.Int64
 	r.monotonic = func() time.Duration { return time.Since(start) + time.Duration(passed.Load()) }
@@ -92,14 +87,7 @@ func onRealMovingClock(t *testing.T) *rig {
 	r.step = func(d time.Duration) {
 		t.Helper()
 		ahead += d
-		// In one step, because Redis reads it at any time.
-		next := filepath.Join(s.Dir(), "clock.next")
-		if err := os.WriteFile(next, fmt.Appendf(nil, "%+.6f\n", ahead.Seconds()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(next, filepath.Join(s.Dir(), "clock")); err != nil {
-			t.Fatal(err)
-		}
+		s.SetClock(ahead)
 	}
 	r.advance = func(d time.Duration) {
 		t.Helper()
@@ -107,49 +95,6 @@ func onRealMovingClock(t *testing.T) *rig {
 		passed.Add(int64(d))
 	}
 	return r
-}
-
-// fakeClock returns the environment that makes a process read how far its
-// clock is ahead from the file `clock` of its folder.
-func fakeClock(t *testing.T) map[string]string {
-	t.Helper()
-	lib := func(pattern string) string {
-		found, _ := filepath.Glob(pattern)
-		if len(found) == 0 {
-			t.Skipf("no %s here; to run this case on a real Redis: apt-get install faketime", pattern)
-		}
-		return found[0]
-	}
-	return map[string]string{
-		// jemalloc reads the clock before libfaketime can tell it; glibc's malloc does not.
-		"LD_PRELOAD":                   lib("/usr/lib/*/libc_malloc_debug.so.0") + ":" + lib("/usr/lib/*/faketime/libfaketimeMT.so.1"),
-		"FAKETIME_TIMESTAMP_FILE":      "clock",
-		"FAKETIME_NO_CACHE":            "1",
-		"FAKETIME_DONT_FAKE_MONOTONIC": "1",
-	}
-}
-
-// environment guards this process's own, which redis-server inherits.
-var environment sync.Mutex
-
-func startReal(t *testing.T, env map[string]string, opts ...redistest.Option) (s *redistest.Server) {
-	t.Helper()
-	within(t, env, func() { s = redistest.Start(t, opts...) })
-	return s
-}
-
-// within runs start with more in this process's environment.
-func within(t *testing.T, env map[string]string, start func()) {
-	t.Helper()
-	environment.Lock()
-	defer environment.Unlock()
-	for k, v := range env {
-		if err := os.Setenv(k, v); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.Unsetenv(k) }()
-	}
-	start()
 }
 
 // open returns a store that has not joined. Unless told otherwise it is

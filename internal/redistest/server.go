@@ -44,6 +44,7 @@ type Server struct {
 	password string
 	socket   bool
 	args     []string
+	env      []string // beyond this process's own
 
 	proc *child.Process // of the latest start, possibly ended
 }
@@ -191,6 +192,9 @@ func (s *Server) run() error {
 
 	cmd := exec.Command(s.binary, s.commandLine()...)
 	cmd.Dir = s.dir
+	if s.env != nil {
+		cmd.Env = append(os.Environ(), s.env...)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if s.proc, err = child.Start(cmd); err != nil {
 		return err
