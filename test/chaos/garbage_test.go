@@ -1,11 +1,15 @@
 package chaos
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -88,7 +92,7 @@ func TestHTTPAbuse(t *testing.T) {
 	p, _ := threesome(r)
 	echoes(r, p.b, "echo")
 	before := sample(r, p.a, p.b.ID, "echo", 50, 1000)
-	const most = 5000
+	const most = 10_000
 	refused := 0
 	for i := range most {
 		c, err := net.Dial("tcp", p.b.Listen)
@@ -148,40 +152,102 @@ func TestFewFileDescriptors(t *testing.T) {
 // To be seen to fail it: fetch.lua without its bound on messages and bytes.
 func TestMemoryWithMuchWaiting(t *testing.T) {
 	if !*full {
-		t.Skip("in full only: it fills a gigabyte")
+		t.Skip("in full only: it fills three gigabytes of Redis")
 	}
-	r := begin(t, 25, "200,000 × 1 KiB queued for a dead twin")
+	const each, peers = 100, 10_000
+	r := begin(t, 25, "1,000,000 × 1 KiB queued for 10,000 dead twins")
 	f := fleettest.New(r)
 	a := f.Site(1001)
-	a.Start("--log-level", "info")
 	a.Echo()
-	f.Stranger(2001, fleettest.FreeAddress(r))
-	baseline := a.RDB.DBSize(r.Context()).Val()
-	data := strings.Repeat("x", 1024)
-	const most, step = 200_000, 1000
-	for range most / step {
-		var all []any
-		for range step {
-			all = append(all, fleettest.Request("work", data, 2001).With("ret", "app").With("try", 1000).With("exp", 90).String())
-		}
-		if err := a.RDB.RPush(r.Context(), "msgbus.system.local", all...).Err(); err != nil {
-			r.Fatal(err)
-		}
+	start := func() {
+		a.Start("--log-level", "info")
+		a.WantAnswer(a.ID)
 	}
-	peak := 0
-	for a.RDB.LLen(r.Context(), "msgbus.system.local").Val() > 0 {
-		peak = max(peak, int(status(r, a.Daemon, "VmRSS")))
+	start()
+	idle := goroutines(r, a.Daemon)
+	start()
+	threads, before := status(r, a.Daemon, "Threads"), holds(r, a)
+
+	dead := make([]uint32, peers)
+	for i := range dead {
+		dead[i] = uint32(20_001 + i)
+	}
+	f.Strangers(fleettest.FreeAddress(r), dead...)
+	requests := make([]any, peers)
+	for i, id := range dead {
+		requests[i] = fleettest.Request("work", strings.Repeat("x", 1024), id).With("ret", "app").With("try", 1000).With("exp", 400).String()
+	}
+	peak := 0.0
+	look := func() { peak = max(peak, status(r, a.Daemon, "VmRSS")/1024) }
+	for range each {
+		for part := range slices.Chunk(requests, 1000) {
+			if err := a.RDB.RPush(r.Context(), "msgbus.system.local", part...).Err(); err != nil {
+				r.Fatal(err)
+			}
+		}
+		look()
+	}
+	most := int64(0)
+	began := time.Now()
+	for a.Length("msgbus.system.local") > 0 {
 		r.pass(100 * time.Millisecond)
+		look()
 	}
+	r.figure("admitted within %s of the last push", time.Since(began).Round(time.Second))
 	a.WantAnswer(a.ID)
-	for a.RDB.HLen(r.Context(), "msgbus.system.backlog").Val() > 0 {
-		peak = max(peak, int(status(r, a.Daemon, "VmRSS")))
+	for waiting := int64(1); waiting > 0; {
 		r.pass(500 * time.Millisecond)
+		look()
+		waiting = a.RDB.HLen(r.Context(), "msgbus.system.backlog").Val()
+		most = max(most, waiting)
 	}
-	if n := a.Length("app"); n != most {
-		r.Errorf("%d of %d have ended", n, most)
+	r.figure("%d waited at once; ended %s after the last push", most, time.Since(began).Round(time.Second))
+	if n := a.Length("app"); n != each*peers {
+		r.Errorf("%d of %d have ended", n, each*peers)
 	}
-	a.RDB.Del(r.Context(), "app")
-	r.figure("%d keys in Redis before, %d after", baseline, a.RDB.DBSize(r.Context()).Val())
-	r.atMost("RSS, in MiB", float64(peak)/1024, 256)
+	ask(r, a, "DEL", "app")
+	after := holds(r, a)
+	r.figure("Redis held %s before, %s after", before, after)
+	r.atMost("more keys in Redis than before", float64(after.keys-before.keys), 10)
+	r.atMost("more MiB in Redis than before", after.mebibytes-before.mebibytes, 8)
+	r.atMost("RSS, in MiB", peak, 256)
+	r.atMost("more threads than before", status(r, a.Daemon, "Threads")-threads, 10)
+	r.atMost("more goroutines than before", float64(goroutines(r, a.Daemon)-idle), 10)
+}
+
+// goroutines ends a relay so that it tells what its goroutines do, and counts them.
+func goroutines(r *row, d *fleettest.Daemon) int {
+	r.Helper()
+	_ = d.Proc.Signal(syscall.SIGQUIT)
+	d.WantExit(2)
+	return strings.Count(d.Said(), "\ngoroutine ")
+}
+
+// A holding is what a Redis holds: keys, but for the counters of twins, which
+// stay, and bytes.
+type holding struct {
+	keys      int
+	mebibytes float64
+}
+
+func (h holding) String() string { return fmt.Sprintf("%d keys, %.1f MiB", h.keys, h.mebibytes) }
+
+func holds(r *row, s *fleettest.Site) (h holding) {
+	r.Helper()
+	keys := s.RDB.Scan(r.Context(), 0, "*", 1000).Iterator()
+	for keys.Next(r.Context()) {
+		if !strings.HasPrefix(keys.Val(), s.Prefix+".counter.") {
+			h.keys++
+		}
+	}
+	memory, err := s.RDB.InfoMap(r.Context(), "memory").Result()
+	if err != nil || keys.Err() != nil {
+		r.Fatal(err, keys.Err())
+	}
+	bytes, err := strconv.ParseFloat(memory["Memory"]["used_memory"], 64)
+	if err != nil {
+		r.Fatal(err)
+	}
+	h.mebibytes = bytes / (1 << 20)
+	return h
 }
