@@ -189,7 +189,7 @@ type Site struct {
 	Admin  string
 	Args   []string // as by hand, but for those that a start adds
 	Daemon *Daemon  // the latest
-	Via    []string // a command that runs the relay, such as `ip netns exec NAME`
+	Via    []string // a command that runs the relay, such as `nsenter --net=FILE`
 
 	daemons []*Daemon // all that were started
 

@@ -12,8 +12,7 @@ import (
 // delayed, slowed and cut. It runs everywhere; see wire_test.go for the kernel's
 // own.
 type link struct {
-	row    *row
-	target string // where it leads
+	dial func() (net.Conn, error) // where it leads
 
 	mu      sync.Mutex
 	to      conditions        // towards the target; guarded by mu
@@ -48,8 +47,13 @@ func newLink(r *row, target string) *link {
 	if err != nil {
 		r.Fatal(err)
 	}
+	return joined(r, l, func() (net.Conn, error) { return net.Dial("tcp", target) })
+}
+
+// joined begins a link between a listener and what dial connects to.
+func joined(r *row, l net.Listener, dial func() (net.Conn, error)) *link {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &link{row: r, target: target, changed: make(chan struct{}), conns: make(map[net.Conn]bool), listener: l, ctx: ctx}
+	k := &link{dial: dial, changed: make(chan struct{}), conns: make(map[net.Conn]bool), listener: l, ctx: ctx}
 	k.ended.Go(k.accept)
 	r.Cleanup(func() {
 		cancel()
@@ -115,7 +119,7 @@ func (k *link) join(caller net.Conn) {
 	if !k.pass(func() conditions { return k.to }, 0) { // a SYN crosses the link too
 		return
 	}
-	target, err := net.Dial("tcp", k.target)
+	target, err := k.dial()
 	if err != nil {
 		return
 	}

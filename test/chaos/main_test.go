@@ -66,6 +66,9 @@ func beginAlone(t *testing.T, number int, action string) *row {
 	r.progress("begins: %s", action)
 	t.Cleanup(func() {
 		verdict := "pass"
+		if t.Skipped() {
+			verdict = "skip"
+		}
 		if t.Failed() {
 			verdict = "FAIL"
 			t.Logf("to repeat it: go test ./test/chaos -run '^%s$' -full=%t -seed %d", t.Name(), *full, *seed)

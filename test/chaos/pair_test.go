@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/msgbusd/msgbusd/internal/fleettest"
@@ -9,8 +11,8 @@ import (
 )
 
 // A pair is twins 1001, whose apps ask, and 1002, whose services answer. All
-// that crosses between their relays crosses a link. Other twins of the fleet
-// reach both directly.
+// that crosses between their relays crosses a link, or a wire. Other twins of the
+// fleet reach both directly.
 type pair struct {
 	row    *row
 	fleet  *fleettest.Fleet // what the relay of a and those of others know
@@ -18,6 +20,7 @@ type pair struct {
 	a, b   *fleettest.Site
 	toA    *link // what relays post to the one of a
 	toB    *link // what relays post to the one of b
+	wire   *wire // instead of the links, of a wired pair
 	ledger *ledger
 }
 
@@ -40,6 +43,89 @@ func pairOf(r *row, f *fleettest.Fleet, a, b *fleettest.Site) *pair {
 	b.Args = append(b.Args, "--substrate", p.ofB.Substrate)
 	p.ledger = newLedger(r, a, b)
 	return p
+}
+
+// newWiredPair makes a pair whose relays are joined by a wire, where the machine
+// has one.
+func newWiredPair(r *row) (*pair, error) {
+	r.Helper()
+	w, err := newWire(r)
+	if err != nil {
+		return nil, err
+	}
+	f := fleettest.New(r)
+	a, b := f.Site(1001), f.Site(1002)
+	w.a.house(a)
+	w.b.house(b)
+	move := func(s *fleettest.Site, address string) {
+		_, port, _ := strings.Cut(s.Listen, ":")
+		s.Listen = address + ":" + port
+		s.Without("--listen")
+		s.Args = append(s.Args, "--listen", s.Listen)
+		f.Register(s.ID, s.Identity.Account(), s.Listen)
+	}
+	move(a, wireAddressA)
+	move(b, wireAddressB)
+	return &pair{row: r, fleet: f, ofB: f, a: a, b: b, wire: w, ledger: newLedger(r, a, b)}, nil
+}
+
+// onBoth runs a row twice: on a pair that is joined by links, and on one that is
+// joined by a wire. A timed row has the machine for itself in full.
+func onBoth(t *testing.T, timed bool, number int, action string, run func(*row, *pair)) {
+	begin := begin
+	if timed {
+		begin = beginTimed
+	}
+	if !timed || !*full {
+		t.Parallel() // or all others would wait for both
+	}
+	t.Run("links", func(t *testing.T) {
+		r := begin(t, number, action)
+		run(r, newPair(r))
+	})
+	t.Run("wire", func(t *testing.T) {
+		r := begin(t, number, action+", on the wire")
+		p, err := newWiredPair(r)
+		if err != nil {
+			r.figure("%v", err)
+			r.Skip(err)
+		}
+		run(r, p)
+	})
+}
+
+// is sets what the network between the two relays is like from now on.
+func (p *pair) is(toB, toA conditions) {
+	p.row.Helper()
+	if p.wire != nil {
+		p.wire.is(toB, toA)
+		return
+	}
+	p.toB.is(toB, toA)
+	p.toA.is(toA, toB)
+}
+
+// cut is a partition, and heal its end.
+func (p *pair) cut()  { p.is(conditions{blocked: true}, conditions{blocked: true}) }
+func (p *pair) heal() { p.is(conditions{}, conditions{}) }
+
+// beside makes another twin, which no link and no wire parts from a.
+func (p *pair) beside(id uint32) *fleettest.Site {
+	p.row.Helper()
+	s := p.fleet.Site(id)
+	if p.wire != nil {
+		p.wire.a.house(s)
+	}
+	return s
+}
+
+// redisBehindLink has a site's relay reach its Redis through a link.
+func redisBehindLink(r *row, s *fleettest.Site) *link {
+	r.Helper()
+	k := newLink(r, s.Redis.Addr())
+	s.Without("--redis")
+	s.Args = append(s.Args, "--redis", "redis://"+k.address())
+	return k
 }
 
 // start starts both relays.

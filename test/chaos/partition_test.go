@@ -58,9 +58,15 @@ func awaitRate(r *row, l *ledger, aSecond float64) time.Duration {
 //
 // To be seen to fail it: expire.go with `return nil` as the first line of expireDue.
 func TestPartition(t *testing.T) {
-	r := beginTimed(t, 16, "partition")
-	p := newPair(r)
-	c := p.fleet.Site(1003)
+	onBoth(t, true, 16, "partition", partition)
+}
+
+func partition(r *row, p *pair) {
+	lasts := r.lasting(6*time.Second, 10*time.Minute)
+	if p.wire != nil {
+		lasts = r.lasting(6*time.Second, 40*time.Second)
+	}
+	c := p.beside(1003)
 	p.start()
 	c.Launch()
 	c.Daemon.AwaitReady()
@@ -77,12 +83,10 @@ func TestPartition(t *testing.T) {
 	r.figure("%.0f answers a second before", normal)
 
 	others := beginCalls(r, p.a, c.ID, "echo", 50, 0)
-	p.toA.cut()
-	p.toB.cut()
-	r.pass(r.lasting(6*time.Second, 10*time.Minute))
+	p.cut()
+	r.pass(lasts)
 	during := others.end()
-	p.toA.heal()
-	p.toB.heal()
+	p.heal()
 	r.atMost("s until the rate is back", awaitRate(r, p.ledger, 0.8*normal).Seconds(), 30)
 	long.end()
 	short.end()
@@ -99,11 +103,20 @@ func TestPartition(t *testing.T) {
 //
 // Seen to fail it: accept.lua without `note_seen(n)`.
 func TestOneWayPartition(t *testing.T) {
-	r := begin(t, 17, "one-way partition")
-	p := newPair(r)
+	onBoth(t, false, 17, "one-way partition", oneWayPartition)
+}
+
+func oneWayPartition(r *row, p *pair) {
+	most := r.of(300, 10_000)
+	if p.wire != nil {
+		if !*full {
+			r.Skip("takes a minute; only with -full")
+		}
+		most = 5000
+	}
 	p.start()
 	p.ledger.service(p.b, "work")
-	apps := p.ledger.apps(&traffic{most: r.of(300, 10_000), rate: r.of(60, 150)}, p.a, p.b.ID)
+	apps := p.ledger.apps(&traffic{most: most, rate: r.of(60, 150)}, p.a, p.b.ID)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -112,16 +125,16 @@ func TestOneWayPartition(t *testing.T) {
 	rounds := 0
 	for over := false; !over; rounds++ {
 		p.ledger.awaitAnswer(time.Now())
-		p.toB.is(conditions{}, conditions{blocked: true})
-		p.toA.is(conditions{blocked: true}, conditions{})
+		p.is(conditions{}, conditions{blocked: true})
 		// A reply of before may still be on its way; the last round has no traffic.
 		r.pass(500*time.Millisecond + r.upTo(time.Second))
-		if *full && rounds%20 == 0 {
+		if p.wire != nil || *full && rounds%20 == 0 {
 			r.pass(13 * time.Second) // the sender gives up waiting by itself, and sends again
 		}
-		p.toB.drop() // what was sent has arrived, and its answers are lost
-		p.toB.heal()
-		p.toA.heal()
+		if p.wire == nil {
+			p.toB.drop() // what was sent has arrived, and its answers are lost
+		}
+		p.heal()
 		select {
 		case <-done:
 			over = true
@@ -141,41 +154,57 @@ func TestFlappingLink(t *testing.T) {
 	if !*full {
 		t.Skip("takes minutes; only with -full")
 	}
-	r := begin(t, 18, "flapping and lossy link")
-	const lasts = 5 * time.Minute
-	tremble := conditions{delay: 100 * time.Millisecond, jitter: 50 * time.Millisecond}
-	pairs := []struct {
+	t.Parallel() // or all others would wait for both
+	t.Run("links", func(t *testing.T) {
+		r := begin(t, 18, "flapping and lossy link")
+		flap(r, 10*time.Minute, func() (*pair, error) { return newPair(r), nil })
+	})
+	t.Run("wire", func(t *testing.T) {
+		r := begin(t, 18, "flapping and lossy link, on the wire")
+		flap(r, time.Minute, func() (*pair, error) { return newWiredPair(r) })
+	})
+}
+
+func flap(r *row, lasts time.Duration, join func() (*pair, error)) {
+	type line struct {
 		name string
-		pair *pair
 		is   conditions
+		pair *pair
 		apps *traffic
-	}{
-		{"flapping", newPair(r), conditions{}, nil},
-		{"10 % loss", newPair(r), conditions{loss: 0.1}, nil},
-		{"100 ± 50 ms", newPair(r), tremble, nil},
 	}
-	for i := range pairs {
-		c := &pairs[i]
+	var lines []*line
+	for _, c := range []*line{
+		{name: "flapping"},
+		{name: "10 % loss", is: conditions{loss: 0.1}},
+		{name: "100 ± 50 ms", is: conditions{delay: 100 * time.Millisecond, jitter: 50 * time.Millisecond}},
+	} {
+		var err error
+		if c.pair, err = join(); err != nil {
+			r.figure("%v", err)
+			r.Skip(err)
+		}
+		if c.pair.wire != nil && c.is.delay > 0 {
+			if err := c.pair.wire.set(c.is, c.is); err != nil {
+				r.figure("not %s: %v", c.name, err)
+				continue
+			}
+		}
+		lines = append(lines, c)
 		c.pair.start()
 		c.pair.ledger.service(c.pair.b, "work")
 		c.apps = c.pair.ledger.apps(&traffic{rate: 50}, c.pair.a, c.pair.b.ID)
-		c.pair.toA.is(c.is, c.is)
-		c.pair.toB.is(c.is, c.is)
+		c.pair.is(c.is, c.is)
 	}
-	flapping := pairs[0].pair
 	for began := time.Now(); time.Since(began) < lasts; {
 		r.pass(2 * time.Second)
-		flapping.toA.cut()
-		flapping.toB.cut()
+		lines[0].pair.cut()
 		r.pass(2 * time.Second)
-		flapping.toA.heal()
-		flapping.toB.heal()
+		lines[0].pair.heal()
 	}
-	for _, c := range pairs {
+	for _, c := range lines {
 		r.figure("%s", c.name)
 		c.apps.end()
-		c.pair.toA.heal()
-		c.pair.toB.heal()
+		c.pair.heal()
 		tally := c.pair.ledger.wantAnswered()
 		// All that is written to a link arrives in the end: each line is a send.
 		sends := strings.Count(c.pair.b.Daemon.Said(), "request arrived")

@@ -109,11 +109,8 @@ func TestRelayThatStandsStill(t *testing.T) {
 		p.ledger.service(p.b, "work")
 		s := p.second(p.a)
 		// Far from its Redis, so that most of the time there is a claim in its hands.
-		far := newLink(r, p.a.Redis.Addr())
 		slow := conditions{delay: 10 * time.Millisecond}
-		far.is(slow, slow)
-		p.a.Without("--redis")
-		p.a.Args = append(p.a.Args, "--redis", "redis://"+far.address())
+		redisBehindLink(r, p.a).is(slow, slow)
 		p.a.Start()
 		p.b.Start()
 		s.Start()
