@@ -13,13 +13,14 @@ import (
 	"github.com/msgbusd/msgbusd/internal/redistest"
 )
 
-// Relays die and freeze, networks part, Redis dies and comes back, all at any
-// time. Nothing may be lost, and nothing done twice.
+// Relays die and freeze, networks part, Redis dies and comes back, or its clock
+// is set, all at any time. Nothing may be lost, and nothing done twice.
 //
 // To be seen to fail it: what fails rows 1 and 3.
 func TestEverythingAtOnce(t *testing.T) {
-	r := begin(t, 40, "kills, partitions, pauses and restarts of Redis at once")
-	p := newPair(r, redistest.AppendOnly("always"))
+	r := begin(t, 40, "kills, partitions, pauses, restarts of Redis and steps of its clock at once")
+	p := newPair(r, redistest.AppendOnly("always"), redistest.MovableClock(t))
+	toRedis := map[*fleettest.Site]*link{p.a: redisBehindLink(r, p.a), p.b: redisBehindLink(r, p.b)}
 	p.start()
 	p.ledger.service(p.b, "work")
 	apps := p.ledger.apps(&traffic{rate: r.of(100, 200), life: 5 * time.Minute}, p.a, p.b.ID)
@@ -27,7 +28,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	did := make(map[string]int)
 	for time.Now().Before(end) {
 		site := []*fleettest.Site{p.a, p.b}[r.below(2)]
-		what := []string{"kill", "stop", "freeze", "cut", "one way", "redis"}[r.below(6)]
+		what := []string{"kill", "stop", "freeze", "cut", "one way", "redis", "redis cut", "clock"}[r.below(8)]
 		did[what]++
 		switch what {
 		case "kill":
@@ -42,11 +43,9 @@ func TestEverythingAtOnce(t *testing.T) {
 			r.pass(r.upTo(r.lasting(time.Second, 12*time.Second)))
 			_ = site.Daemon.Proc.Signal(syscall.SIGCONT)
 		case "cut":
-			p.toA.cut()
-			p.toB.cut()
+			p.cut()
 			r.pass(r.upTo(2 * time.Second))
-			p.toA.heal()
-			p.toB.heal()
+			p.heal()
 		case "one way":
 			p.toB.is(conditions{}, conditions{blocked: true})
 			r.pass(r.upTo(2 * time.Second))
@@ -54,6 +53,16 @@ func TestEverythingAtOnce(t *testing.T) {
 			p.toB.heal()
 		case "redis":
 			site.Redis.Restart()
+		case "redis cut":
+			toRedis[site].cut()
+			r.pass(r.upTo(2 * time.Second))
+			if r.below(2) == 0 {
+				toRedis[site].drop() // nobody knows what was done and what not
+			}
+			toRedis[site].heal()
+		case "clock":
+			// By as much as two sites may differ: messages stay valid.
+			site.Redis.SetClock(r.upTo(30*time.Second) - 15*time.Second)
 		}
 		r.pass(r.upTo(500 * time.Millisecond))
 	}
