@@ -192,7 +192,7 @@ func flap(r *row, lasts time.Duration, join func() (*pair, error)) {
 		lines = append(lines, c)
 		c.pair.start()
 		c.pair.ledger.service(c.pair.b, "work")
-		c.apps = c.pair.ledger.apps(&traffic{rate: 50}, c.pair.a, c.pair.b.ID)
+		c.apps = c.pair.ledger.apps(&traffic{rate: 50, life: 5 * time.Minute}, c.pair.a, c.pair.b.ID) // longer than all rests of its lane
 		c.pair.is(c.is, c.is)
 	}
 	for began := time.Now(); time.Since(began) < lasts; {
