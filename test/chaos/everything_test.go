@@ -76,7 +76,8 @@ func TestEverythingAtOnce(t *testing.T) {
 // An app is killed while it waits. Its answer is kept for the next one that asks
 // for it, until it expires, and nothing else of it stays.
 //
-// To be seen to fail it: answer.lua without `redis.call('EXPIRE', ret, ARGV[2])`.
+// Seen to fail it: answer.lua without `redis.call('EXPIRE', ret, ARGV[2])` behind its
+// RPUSH: the answers never expire.
 func TestKillOfTheApp(t *testing.T) {
 	r := begin(t, 4, "kill -9 the app while it waits")
 	p := newPair(r)
@@ -120,6 +121,11 @@ func TestKillOfTheApp(t *testing.T) {
 }
 
 // What other packages hold with fake clocks, so that hours take no time.
+//
+// Seen to fail it: poison, take.go of package relay with `false` for claim.Poison, and
+// claims.lua with POISON = 4; resolver down, usable of entry.go with o.Fresh for
+// o.Stale; resolver lying, Refetch of directory.go with `false` for the look at
+// e.refetched; Redis's clock, held of preamble.lua with `true` for `left == -2`.
 func TestRowsOnFakeClocks(t *testing.T) {
 	for _, e := range []struct {
 		number               int

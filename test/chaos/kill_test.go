@@ -48,7 +48,7 @@ func TestKillOfTheSendingRelay(t *testing.T) {
 // The relay of a service is killed: half of the times between its write to Redis
 // and its answer to the other relay, which then sends again what is there.
 //
-// To be seen to fail it: accept.lua without `note_seen(n)`.
+// Seen to fail it: accept.lua without `note_seen(n)`: services take requests twice.
 func TestKillOfTheReceivingRelay(t *testing.T) {
 	r := begin(t, 3, "kill -9 the receiving relay")
 	p := newPair(r)
@@ -84,7 +84,8 @@ func TestKillOfTheReceivingRelay(t *testing.T) {
 // An upgrade under load, on either side: nothing may be lost, and no try of a
 // request used up by it.
 //
-// To be seen to fail it: Run of relay.go with `return ctx.Err()` after leave.
+// Seen to fail it: Run of relay.go with `return ctx.Err()` after leave: each stop ends
+// with status 1.
 func TestStopUnderLoad(t *testing.T) {
 	r := begin(t, 5, "SIGTERM under load")
 	p := newPair(r)

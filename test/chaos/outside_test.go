@@ -17,7 +17,8 @@ import (
 
 // A twin's record leads into the site's own network.
 //
-// To be seen to fail it: guard.go that forbids nothing (dial without check).
+// Seen to fail it: Control of guard.go with `return nil` for the last line: apps are
+// told that the twin cannot be reached, so somebody tried.
 func TestAddressesThatMustNotBeDialled(t *testing.T) {
 	r := begin(t, 34, "address guard")
 	forms := make(map[string]string) // what the registry would not take itself
@@ -69,7 +70,8 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 // Somebody posts in the names of twins that do not exist, thousands of times a
 // second.
 //
-// To be seen to fail it: claims.go with `return true` in allow.
+// Seen to fail it: begin of claims.go with `false` for the look at c.often, in full: the
+// resolver is asked for each forged message.
 func TestUnauthenticatedFlood(t *testing.T) {
 	r := beginTimed(t, 36, "unauthenticated flood")
 	var asked atomic.Int64

@@ -12,7 +12,8 @@ import (
 // The daemon is replaced in place, by a newer one or an older: whatever its
 // queues hold goes on, with fields that nobody knows yet.
 //
-// To be seen to fail it: backlog/adopt.go without adoptRetries.
+// Seen to fail it: Adopt of package backlog that does not call adoptRetries: what the
+// archived daemon retried is never answered.
 func TestQueuesOfOtherVersions(t *testing.T) {
 	r := begin(t, 38, "queues of the archived daemon and of an earlier start")
 	f := fleettest.New(r)
