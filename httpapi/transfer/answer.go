@@ -45,12 +45,13 @@ func AppendOutcome(b []byte, o Outcome) []byte {
 	b = append(b, '"')
 	if o.After > 0 {
 		b = append(b, `,"after":`...)
-		b = strconv.AppendInt(b, int64(o.After), 10)
+		b = strconv.AppendInt(b, int64(min(o.After, MostAfter)), 10)
 	}
 	return append(b, "}\n"...)
 }
 
-// MostAfter is the longest time, in seconds, that an outcome can ask to wait.
+// MostAfter is the longest time, in seconds, that an outcome can ask to wait: a
+// longer one is cut when it is written, and refused when it is read.
 const MostAfter = 3600
 
 // ReadOutcomes reads the outcomes of so many messages. ok is false when the
@@ -76,10 +77,17 @@ func readOutcome(text []byte) (o Outcome, ok bool) {
 	if string(text) == acceptedLine {
 		return Outcome{Word: Accepted}, true
 	}
-	if json.Unmarshal(text, &o) != nil || o.After < 0 || o.After > MostAfter || !isReason(o.Reason) {
+	if json.Unmarshal(text, &o) != nil || o.After < 0 || o.After > MostAfter {
 		return o, false
 	}
-	return o, o.Word == Refused || o.Word == Later
+	switch o.Word {
+	case Accepted:
+		return o, o.Reason == "" && o.After == 0
+	case Refused, Later:
+		return o, isReason(o.Reason)
+	default:
+		return o, false
+	}
 }
 
 // isReason tells whether a word can be a reason, be it one that we do not know

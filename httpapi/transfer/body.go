@@ -122,24 +122,37 @@ func Compress(plain []byte) []byte {
 }
 
 // Expand returns what a body of an encoding says, which is at most so many
-// bytes, else ErrTooLarge.
+// bytes, else ErrTooLarge. A gzip body is one member and nothing after it: a
+// million empty ones would be work without end for nothing.
 func Expand(encoding string, body []byte, most int64) ([]byte, error) {
-	if encoding != Gzip {
+	switch encoding {
+	case Gzip:
+		return gunzip(body, most)
+	case Identity:
 		if int64(len(body)) > most {
 			return nil, ErrTooLarge
 		}
 		return body, nil
+	default:
+		return nil, msgbus.Refuse(msgbus.Malformed, "the encoding of the body is neither %s nor %s", Identity, Gzip)
 	}
-	r, err := gzip.NewReader(bytes.NewReader(body))
+}
+
+func gunzip(body []byte, most int64) ([]byte, error) {
+	from := bytes.NewReader(body)
+	r, err := gzip.NewReader(from)
 	if err != nil {
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body is not gzip")
 	}
+	r.Multistream(false)
 	plain, err := io.ReadAll(io.LimitReader(r, most+1))
 	switch {
 	case err != nil:
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body is not gzip")
 	case int64(len(plain)) > most:
 		return nil, ErrTooLarge
+	case from.Len() > 0:
+		return nil, msgbus.Refuse(msgbus.Malformed, "something stands after the gzip member")
 	}
 	return plain, nil
 }

@@ -40,6 +40,10 @@ const (
 	answerTag = `;tag="msgbus-answer"`
 )
 
+// mostInteger is the largest integer that a structured field can say: 15 digits
+// (RFC 8941 section 3.3.1).
+const mostInteger = 999_999_999_999_999
+
 // A Signer has a twin's key.
 type Signer interface {
 	// Sign returns the type byte and 64 bytes of signature.
@@ -290,7 +294,7 @@ func (f *fields) answerParameters() (created int64) {
 
 func (f *fields) created(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+	if err != nil || n < 0 || n > mostInteger || strconv.FormatInt(n, 10) != text {
 		f.note("Signature-Input")
 	}
 	return n
@@ -308,12 +312,13 @@ func isEpoch(s string) bool {
 
 func isEncoding(s string) bool { return s == Identity || s == Gzip }
 
-// visible tells whether a value can stand in a line of the signature base.
+// visible tells whether a value can stand in a line of the signature base, and
+// arrives as it was sent: blanks at either end are lost on the way.
 func visible(s string) bool {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' {
 			return false
 		}
 	}
-	return s != "" && len(s) <= 1024
+	return s != "" && len(s) <= 1024 && strings.Trim(s, " ") == s
 }
