@@ -137,7 +137,9 @@ type AnswerHead struct {
 
 // Base returns the bytes that the signature of the answer covers. The
 // transfer's signature is among them (RFC 9421 section 2.4), so an answer fits no
-// other transfer.
+// other transfer. The RFC would have the transfer's other components repeated, for
+// the sake of schemes in which one signature can fit several messages or keys: in
+// ours, as package twin verifies them, none does.
 func (h *AnswerHead) Base() []byte {
 	b := make([]byte, 0, 768)
 	b = appendComponent(b, `"@status"`, strconv.Itoa(h.Status))
