@@ -163,7 +163,7 @@ func (c *checker) role(key string) role {
 		return role{"string", nil}
 	case k.dead():
 		return role{"stream", nil}
-	case k.archivedRetry(), k.instances(), k.suspects(), k.epoch(), k.stats():
+	case k.archivedRetry(), k.instances(), k.suspects(), k.epoch(), k.stats(), k.transferKeys():
 		return role{"hash", nil}
 	case k.sessions():
 		return role{"zset", nil}

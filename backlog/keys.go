@@ -36,6 +36,9 @@ func (k keys) deadlines() string { return k.system("deadlines") } // sorted set:
 func (k keys) stats() string     { return k.system("stats") }     // hash: accepted, answered, failed
 func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters
 
+// transferKeys is a hash: id of a key pair → ms when it was made and the private key.
+func (k keys) transferKeys() string { return k.system("transfer.keys") }
+
 // Lanes.
 func (k keys) lanes() string { return k.system("lanes") } // sorted set: twin → ms when it is due; see FAILING in the preamble
 func (k keys) lane(twin string) string {

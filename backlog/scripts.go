@@ -19,7 +19,7 @@ type scripts struct {
 	lanes, hasten                         *redis.Script
 	accept, proxy, depart, answer         *redis.Script
 	due, dueReplies, closeOpen, takeStock *redis.Script
-	hold                                  *redis.Script
+	hold, transferKeys                    *redis.Script
 	adopt, adoptRetry, discard, counts    *redis.Script
 	walk, checkEntries, checkOpen         *redis.Script
 	checkReplies, checkLane, checkClaim   *redis.Script
@@ -52,7 +52,7 @@ func loadScripts() (*scripts, error) {
 		lanes: load("lanes"), hasten: load("hasten"),
 		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
-		hold:  load("hold"),
+		hold: load("hold"), transferKeys: load("transfer_keys"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),
 		checkReplies: load("check_replies"), checkLane: load("check_lane"), checkClaim: load("check_claim"),

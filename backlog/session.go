@@ -2,8 +2,6 @@ package backlog
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"time"
@@ -159,11 +157,7 @@ func (s *Store) readClock(ctx context.Context, result []string, sent time.Durati
 }
 
 // randomID returns 16 random bytes in hex: the name of a session or an epoch.
-func randomID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it ends the program instead
-	return hex.EncodeToString(b[:])
-}
+func randomID() string { return randomHex(16) }
 
 // isNil tells an absent key from a failure.
 func isNil(err error) bool { return err == redis.Nil }
