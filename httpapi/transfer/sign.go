@@ -16,10 +16,6 @@ const Path = "/zbus-transfer"
 // ContentType is that of transfers and of their answers: a JSON object a line.
 const ContentType = "application/x-ndjson"
 
-// None is what the fields for the epoch, the seal and the key offer say when
-// there is none.
-const None = "none"
-
 // SignatureLength is that of a signature in bytes: the key type's byte (`e` or
 // `s`), then the 64 bytes of the scheme, as in version 1.
 const SignatureLength = 65
