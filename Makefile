@@ -8,8 +8,9 @@ DOCDIR   = $(PREFIX)/share/doc/msgbusd
 DOCS     = LICENSE README.md CHANGELOG.md systemd/msgbusd.env.example
 
 GO ?= go
-# Run as a tool, so that the linter is not in the product's go.mod.
+# Run as tools, so that the linters are not in the product's go.mod.
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # Without git, or in a checkout without commits, the version is unknown.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -54,10 +55,11 @@ chaos: ## every failure that the relay must survive, in full, and a table (an ho
 fuzz: ## every fuzz target, for FUZZTIME each (1m)
 	scripts/fuzz $(FUZZTIME)
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
+	@GO='$(GO)' scripts/vulncheck $(GOVULNCHECK)
 
 install: $(BIN) ## install under PREFIX (/usr/local), below DESTDIR if that is set
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)
