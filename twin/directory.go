@@ -28,13 +28,13 @@ const (
 
 // Options of a [Directory]. The zero value is good.
 type Options struct {
-	Fresh    time.Duration // how long a record is used without asking again; 5 min if 0
+	Fresh    time.Duration // how long a record is used without waiting for the source; 1 min if 0
 	Negative time.Duration // how long "no such twin" is; 60 s if 0
 	Stale    time.Duration // how old a record may get while the source is unavailable; 24 h if 0
 	Retry    time.Duration // how long an unavailable source is not asked for the same twin; 5 s if 0
-	Refetch  time.Duration // how often, at most, Refetch asks for the same twin; 1 min if 0
+	Refetch  time.Duration // how often, at most, a signature that does not fit asks for the same twin; 1 min if 0
 	Size     int           // how many twins are remembered, and a tenth as many that do not exist; 100,000 if 0
-	Claims   int           // lookups a second, and at once, for twins that somebody claims to be; 10 if 0
+	Claims   int           // lookups a second, and at once, for strangers: for made-up twins, and for signatures that do not fit; 10 if 0
 
 	Store RecordStore      // keeps good records over restarts; may be nil
 	Now   func() time.Time // the clock; time.Now if nil
@@ -68,7 +68,9 @@ type Directory struct {
 	unknown  *otter.Cache[uint32, entry] // the others
 	changing sync.Mutex                  // held while an entry is changed
 
-	claims claims
+	// What strangers cause is counted, and made-up twins apart from signatures that
+	// do not fit: a flood of the one must not hide a key change from the other.
+	newcomers, misfits claims
 
 	lookups   singleflight.Group // by twin id
 	refetches singleflight.Group // by twin id
@@ -78,7 +80,7 @@ type Directory struct {
 
 // NewDirectory returns an empty directory over a source.
 func NewDirectory(src Source, opts Options) *Directory {
-	opts.Fresh = cmp.Or(opts.Fresh, 5*time.Minute)
+	opts.Fresh = cmp.Or(opts.Fresh, time.Minute)
 	opts.Negative = cmp.Or(opts.Negative, time.Minute)
 	opts.Stale = cmp.Or(opts.Stale, 24*time.Hour)
 	opts.Retry = cmp.Or(opts.Retry, 5*time.Second)
@@ -93,7 +95,9 @@ func NewDirectory(src Source, opts Options) *Directory {
 		opts:    opts,
 		known:   otter.Must(&otter.Options[uint32, entry]{MaximumSize: opts.Size}),
 		unknown: otter.Must(&otter.Options[uint32, entry]{MaximumSize: max(1, opts.Size/10)}),
-		claims:  newClaims(opts.Claims),
+
+		newcomers: newClaims(opts.Claims),
+		misfits:   newClaims(opts.Claims),
 	}
 }
 
@@ -105,52 +109,33 @@ func (d *Directory) Twin(ctx context.Context, id uint32) (Record, error) {
 	return d.lookUp(ctx, id, false)
 }
 
-// Claimed is [Directory.Twin] for the twin that a message claims to be from,
-// before its signature can be checked: anybody can make the directory ask for any
-// number. So it asks only a few times a second for all of them (Options.Claims)
-// and goes on with an old record otherwise; without one its error wraps
-// [ErrTooMany]. What is in memory, or is being looked up already, costs nothing.
-func (d *Directory) Claimed(ctx context.Context, id uint32) (Record, error) {
-	return d.lookUp(ctx, id, true)
-}
-
 func (d *Directory) lookUp(ctx context.Context, id uint32, claimed bool) (Record, error) {
 	e := d.entry(id)
 	now := d.opts.Now()
 	if e.settled(now, d.opts) {
+		if e.due(now, d.opts) { // soon it will not be: nobody is to wait for the news then
+			d.begin(ctx, id, claimed)
+		}
 		rec, err := e.fallback(now, d.opts)
 		return rec, wrapTwin(id, err)
 	}
 	var enough <-chan time.Time
 	if e.usable(now, d.opts) {
-		timer := time.NewTimer(patience)
+		timer := time.NewTimer(max(0, patience-e.asking(now)))
 		defer timer.Stop()
 		enough = timer.C
 	}
 	for {
-		found := d.lookups.DoChan(key(id), func() (any, error) {
-			// Whoever had the lookup before us may have finished since we looked.
-			if e := d.entry(id); e.settled(d.opts.Now(), d.opts) {
-				return e, nil
-			}
-			if claimed {
-				return d.askForClaim(ctx, id)
-			}
-			return d.ask(ctx, id), nil
-		})
 		select {
-		case r := <-found:
-			switch {
-			case r.Err == nil:
-				rec, err := r.Val.(entry).fallback(d.opts.Now(), d.opts)
-				return rec, wrapTwin(id, err)
-			case !claimed: // we joined a lookup that was not allowed to ask; we are
-				continue
-			case e.usable(now, d.opts):
-				return e.record, nil
-			default:
+		case r := <-d.begin(ctx, id, claimed):
+			if r.Err != nil {
+				if !claimed { // we joined a lookup that was not allowed to ask; we are
+					continue
+				}
 				return Record{}, wrapTwin(id, r.Err)
 			}
+			rec, err := r.Val.(entry).fallback(d.opts.Now(), d.opts)
+			return rec, wrapTwin(id, err)
 		case <-enough:
 			return e.record, nil
 		case <-ctx.Done():
@@ -159,46 +144,19 @@ func (d *Directory) lookUp(ctx context.Context, id uint32, claimed bool) (Record
 	}
 }
 
-// Refetch is for a signature that does not fit: has the twin changed its key? It
-// takes the record that the signature was checked with, asks the source past the
-// cache, at most once a minute for each twin, and returns the record to go by and
-// whether its key is another one than before. With an error, which wraps
-// [ErrNotFound], [ErrUnavailable] or, under the bound of [Directory.Claimed],
-// [ErrTooMany], it is not known whether the key is still good; the record is then
-// the one that was passed.
-func (d *Directory) Refetch(ctx context.Context, failed Record) (rec Record, changed bool, err error) {
-	id := failed.ID
-	if e := d.entry(id); e.state == known && e.record.PublicKey != failed.PublicKey {
-		return e.record, true, nil // another caller was faster
-	}
-	found := d.refetches.DoChan(key(id), func() (any, error) {
-		e := d.entry(id)
-		if !e.refetched.IsZero() && d.opts.Now().Sub(e.refetched) < d.opts.Refetch {
+// begin joins the lookup of a twin, or starts it. Its outcome is an entry, or
+// ErrTooMany for a claim.
+func (d *Directory) begin(ctx context.Context, id uint32, claimed bool) <-chan singleflight.Result {
+	return d.lookups.DoChan(key(id), func() (any, error) {
+		// Whoever had the lookup before us may have finished since we looked.
+		if e := d.entry(id); !e.due(d.opts.Now(), d.opts) {
 			return e, nil
 		}
-		e, err := d.askForClaim(ctx, id)
-		if err == nil {
-			e = d.update(id, func(e *entry) { e.refetched = d.opts.Now() })
+		if claimed {
+			return d.askForStranger(ctx, id, d.newcomers)
 		}
-		return e, err
+		return d.ask(ctx, id), nil
 	})
-	select {
-	case r := <-found:
-		if r.Err != nil {
-			return failed, false, wrapTwin(id, r.Err)
-		}
-		e := r.Val.(entry)
-		if e.cause != nil {
-			return failed, false, wrapTwin(id, unavailable(e.cause))
-		}
-		rec, err := e.fallback(d.opts.Now(), d.opts)
-		if err != nil {
-			return failed, false, wrapTwin(id, err)
-		}
-		return rec, rec.PublicKey != failed.PublicKey, nil
-	case <-ctx.Done():
-		return failed, false, wrapTwin(id, unavailable(ctx.Err()))
-	}
 }
 
 // ByAccount returns the record of the twin that an account belongs to, always
@@ -211,8 +169,7 @@ func (d *Directory) ByAccount(ctx context.Context, account string) (Record, erro
 	rec, err := d.source.TwinByAccount(ctx, account)
 	switch {
 	case err == nil:
-		d.update(rec.ID, func(e *entry) { e.learn(rec, d.opts.Now()) })
-		d.save(ctx, rec)
+		d.learn(ctx, rec, d.opts.Now())
 		return rec, nil
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnsupported):
 	default:
@@ -226,16 +183,14 @@ func (d *Directory) ByAccount(ctx context.Context, account string) (Record, erro
 func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
 	defer cancel()
-	before := d.entry(id)
 	began := d.opts.Now()
+	before := d.update(id, func(e *entry) { e.asked = began })
 	rec, err := d.source.Twin(ctx, id)
 	now := d.opts.Now()
 	d.report(id, before.cause, err, now.Sub(began))
 	switch {
 	case err == nil:
-		e := d.update(id, func(e *entry) { e.learn(rec, now) })
-		d.save(ctx, rec)
-		return e
+		return d.learn(ctx, rec, now)
 	case errors.Is(err, ErrNotFound):
 		return d.update(id, func(e *entry) { e.learnMissing(now) })
 	}
@@ -252,9 +207,28 @@ func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	})
 }
 
-// askForClaim is ask within the bound on claims.
-func (d *Directory) askForClaim(ctx context.Context, id uint32) (entry, error) {
-	done, ok := d.claims.begin(d.opts.Now())
+// learn keeps what a source says of a twin. A key that is another one than
+// before, also than before a restart, is told: it may be the twin's owner who has
+// changed it, or whoever has taken over its account, or the resolver.
+func (d *Directory) learn(ctx context.Context, rec Record, at time.Time) entry {
+	var before Record
+	e := d.update(rec.ID, func(e *entry) {
+		before = e.record
+		e.learn(rec, at)
+	})
+	if before.ID == 0 {
+		before, _ = d.load(ctx, rec.ID)
+	}
+	if before.ID == rec.ID && before.PublicKey != rec.PublicKey {
+		d.opts.Log.Warn().Uint32("twin", rec.ID).Str("account", rec.Account).Str("was", before.Account).Msg("twin has a new key")
+	}
+	d.save(ctx, rec)
+	return e
+}
+
+// askForStranger is ask within a bound.
+func (d *Directory) askForStranger(ctx context.Context, id uint32, bound claims) (entry, error) {
+	done, ok := bound.begin(d.opts.Now())
 	if !ok {
 		return entry{}, ErrTooMany
 	}

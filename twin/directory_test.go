@@ -10,17 +10,42 @@ import (
 	"time"
 )
 
-// Every message needs two records; the resolver must see one call in five minutes.
-func TestAFreshRecordIsUsedWithoutAsking(t *testing.T) {
+// Every message needs two records; the resolver must see one call a minute, and no
+// message may wait for it while there is traffic.
+func TestARecordInUseIsAskedForAgainBehindItsUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Options{})
+		rec, moved := record(t, 5, aliceAccount, "202::5"), record(t, 5, aliceAccount, "202::6")
+		w.expect("first", rec, nil, 1)
+		w.passes(40*time.Second - 1)
+		w.expect("just before 40 s", rec, nil, 1)
+		release := make(chan struct{})
+		w.answers(func(context.Context, uint32) (Record, error) {
+			<-release
+			return moved, nil
+		})
+		w.passes(1)
+		for range 100 {
+			if got, err := w.dir.Twin(t.Context(), 5); got != rec || err != nil {
+				t.Fatalf("from 40 s on: %+v, %v, want the record that is known, at once", got, err)
+			}
+		}
+		synctest.Wait()
+		w.expect("meanwhile", rec, nil, 2)
+		close(release)
+		synctest.Wait()
+		w.expect("after that", moved, nil, 2)
+	})
+}
+
+// A record that nobody has used for a minute may be wrong by now.
+func TestARecordOfAMinuteIsNotUsedUnasked(t *testing.T) {
 	w := newWorld(t, Options{})
-	rec := record(t, 5, aliceAccount, "202::5")
-	w.expect("first", rec, nil, 1)
-	w.passes(5*time.Minute - 1)
-	w.expect("just before five minutes", rec, nil, 1)
+	w.expect("first", record(t, 5, aliceAccount, "202::5"), nil, 1)
 	moved := record(t, 5, aliceAccount, "202::6")
 	w.says(moved, nil)
-	w.passes(1)
-	w.expect("after five minutes", moved, nil, 2)
+	w.passes(time.Minute)
+	w.expect("a minute later", moved, nil, 2)
 }
 
 // A twin that was registered a moment ago must be reachable within a minute, and
@@ -49,7 +74,7 @@ func TestKnownTwinsOutliveTheResolverForADay(t *testing.T) {
 	rec := record(t, 5, aliceAccount, "202::5")
 	w.expect("up", rec, nil, 1)
 	w.says(Record{}, errDown)
-	w.passes(5 * time.Minute)
+	w.passes(time.Minute)
 	w.expect("down", rec, nil, 2)
 	for range 100 {
 		w.expect("down, at once again", rec, nil, 2)
@@ -58,7 +83,7 @@ func TestKnownTwinsOutliveTheResolverForADay(t *testing.T) {
 	w.expect("down, within the back-off", rec, nil, 2)
 	w.passes(1)
 	w.expect("down, after the back-off", rec, nil, 3)
-	w.passes(24*time.Hour - 5*time.Minute - 5*time.Second - 1)
+	w.passes(24*time.Hour - time.Minute - 5*time.Second - 1)
 	w.expect("just before a day", rec, nil, 4)
 	w.passes(1)
 	w.expect("a day old, within the back-off", Record{}, ErrUnavailable, 4)
@@ -217,9 +242,18 @@ func TestAHangingSourceDelaysAKnownTwinByASecondAtMost(t *testing.T) {
 			<-release
 			return moved, nil
 		})
-		w.passes(5 * time.Minute)
+		w.passes(time.Minute)
+		start := time.Now()
 		w.expect("hanging", old, nil, 2)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("it took %v, want a second", took)
+		}
+		w.passes(time.Second)
+		start = time.Now()
 		w.expect("still hanging", old, nil, 2)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the next one waited for the same answer, for %v", took)
+		}
 		close(release)
 		synctest.Wait()
 		w.expect("answered in the end", moved, nil, 2)
@@ -250,38 +284,38 @@ func TestAKeyChangeIsNoticedAfterOneFailedVerificationAndOnceAMinute(t *testing.
 	ctx := context.Background()
 	old, changed := record(t, 5, aliceAccount, "202::5"), record(t, 5, bobAccount, "202::5")
 	w.expect("before", old, nil, 1)
-	refetch := func(when string, want Record, wantChanged bool, wantErr error, asked int) {
+	refetch := func(when string, want Record, wantErr error, asked int) {
 		t.Helper()
-		rec, newKey, err := w.dir.Refetch(ctx, old)
-		if rec != want || newKey != wantChanged || !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) || w.calls() != asked {
-			t.Errorf("%s: %+v, %t, %v after %d calls, want %+v, %t, %v after %d", when, rec, newKey, err, w.calls(), want, wantChanged, wantErr, asked)
+		rec, err := w.dir.refetch(ctx, old)
+		if rec != want || !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) || w.calls() != asked {
+			t.Errorf("%s: %+v, %v after %d calls, want %+v, %v after %d", when, rec, err, w.calls(), want, wantErr, asked)
 		}
 	}
-	refetch("forged", old, false, nil, 2)
+	refetch("forged", old, nil, 2)
 	for range 100 {
-		refetch("forged again", old, false, nil, 2)
+		refetch("forged again", old, nil, 2)
 	}
 	w.says(changed, nil)
 	w.passes(time.Minute - 1)
-	refetch("the key has changed, but the minute is not over", old, false, nil, 2)
+	refetch("the key has changed, but the minute is not over", old, nil, 2)
 	w.passes(1)
-	refetch("a minute later", changed, true, nil, 3)
-	refetch("another message signed with the new key, checked with the old", changed, true, nil, 3)
+	refetch("a minute later", changed, nil, 3)
+	refetch("another message signed with the new key, checked with the old", changed, nil, 3)
 	w.expect("lookups see it too", changed, nil, 3)
 
-	w.passes(5 * time.Minute)
+	w.passes(time.Minute)
 	w.expect("a lookup, long after", changed, nil, 4)
-	refetch("checked with a key that a lookup has replaced since", changed, true, nil, 4)
+	refetch("checked with a key that a lookup has replaced since", changed, nil, 4)
 
 	old = changed
 	w.says(Record{}, errDown)
 	w.passes(time.Minute)
-	refetch("source down", changed, false, ErrUnavailable, 5)
-	refetch("source down, within the minute", changed, false, ErrUnavailable, 5)
+	refetch("source down", changed, ErrUnavailable, 5)
+	refetch("source down, within the minute", changed, ErrUnavailable, 5)
 	w.expect("a failed refetch costs lookups nothing", changed, nil, 5)
 	w.says(Record{}, ErrNotFound)
 	w.passes(time.Minute)
-	refetch("twin removed", changed, false, ErrNotFound, 6)
+	refetch("twin removed", changed, ErrNotFound, 6)
 	w.expect("lookups see that, too", Record{}, ErrNotFound, 6)
 }
 
@@ -299,15 +333,15 @@ func TestConcurrentRefetchesAreOneCallAndAllSeeTheNewKey(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		gaveUp := make(chan error, 1)
 		go func() {
-			_, _, err := w.dir.Refetch(ctx, old)
+			_, err := w.dir.refetch(ctx, old)
 			gaveUp <- err
 		}()
 		synctest.Wait()
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() {
-				if rec, newKey, err := w.dir.Refetch(context.Background(), old); rec != changed || !newKey || err != nil {
-					t.Errorf("%+v, %t, %v", rec, newKey, err)
+				if rec, err := w.dir.refetch(context.Background(), old); rec != changed || err != nil {
+					t.Errorf("%+v, %v", rec, err)
 				}
 			})
 		}

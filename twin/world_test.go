@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,6 +52,16 @@ func (w *world) clock() time.Time {
 	return w.now
 }
 
+// atClock calls a function when the clock has been read n times and is read again.
+func (w *world) atClock(n int, f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hook = f
+	if n > 0 {
+		w.hook = func() { w.atClock(n-1, f) }
+	}
+}
+
 func (w *world) passes(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,6 +73,42 @@ func (w *world) calls() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.asked
+}
+
+// forgets makes the source not know a twin for one question.
+func (w *world) forgets(id uint32) {
+	w.t.Helper()
+	w.mu.Lock()
+	answer := w.answer
+	w.mu.Unlock()
+	w.says(Record{}, ErrNotFound)
+	w.passes(time.Minute)
+	if _, err := w.dir.Twin(context.Background(), id); !errors.Is(err, ErrNotFound) {
+		w.t.Error(err)
+	}
+	w.answers(answer)
+}
+
+// keyChanges returns the lines of the log about new keys.
+func (w *world) keyChanges() []string {
+	var lines []string
+	for line := range strings.Lines(w.log.String()) {
+		if strings.Contains(line, "new key") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// verify has the directory check a message of twin 5, signed with a secret.
+func (w *world) verify(secret string) error {
+	w.t.Helper()
+	id, err := NewIdentity(secret, SR25519)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	message := []byte("message")
+	return w.dir.Verify(context.Background(), 5, message, id.Sign(message))
 }
 
 // says makes the source answer everything alike.

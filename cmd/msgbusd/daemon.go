@@ -210,7 +210,7 @@ func unlessStopped(ctx context.Context, err error) error {
 func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	s := d.settings
 	d.store.SetTwin(id)
-	names := &directory{twins: d.twins, peerPort: s.peerPort, log: d.log}
+	names := &directory{twins: d.twins, peerPort: s.peerPort}
 	client := httpapi.NewClient(httpapi.ClientOptions{
 		Dial: dialer(twin.NewGuard(s.allow), nil), Now: d.store.Now, MaxInFlight: int64(s.maxInFlight),
 	}, names, s.identity)

@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/twin"
@@ -21,7 +19,6 @@ import (
 type directory struct {
 	twins    *twin.Directory
 	peerPort uint16
-	log      zerolog.Logger
 }
 
 // Endpoint returns where a twin's relay listens.
@@ -46,35 +43,21 @@ func (d *directory) Endpoint(ctx context.Context, id uint32) (string, error) {
 // comes again.
 var tooManyLookups = msgbus.Refuse(msgbus.TooManyLookups, "too many twins are being looked up; send it again in a second")
 
-// Verify checks a signature, after a failure against the twin's record of now:
-// its key may have changed.
+// Verify checks a signature against the twin's record of now.
 func (d *directory) Verify(ctx context.Context, id uint32, challenge, signature []byte) error {
-	rec, err := d.twins.Claimed(ctx, id)
+	err := d.twins.Verify(ctx, id, challenge, signature)
 	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, twin.ErrSignature):
+		return msgbus.Refuse(msgbus.BadSignature, "the signature is not of twin %d", id)
 	case errors.Is(err, twin.ErrNotFound):
 		return msgbus.Refuse(msgbus.TwinNotFound, "source twin %d not found", id)
 	case errors.Is(err, twin.ErrTooMany):
 		return tooManyLookups
-	case err != nil:
-		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now who twin %d is", id)
+	default:
+		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now which key twin %d has", id)
 	}
-	if twin.Verify(rec.PublicKey, challenge, signature) == nil {
-		return nil
-	}
-	rec, changed, err := d.twins.Refetch(ctx, rec)
-	switch {
-	case errors.Is(err, twin.ErrTooMany):
-		return tooManyLookups
-	case errors.Is(err, twin.ErrUnavailable):
-		return msgbus.Refuse(msgbus.ResolverUnavailable, "nobody can say now whether twin %d has a new key", id)
-	}
-	if changed {
-		d.log.Info().Uint32("twin", id).Str("account", rec.Account).Msg("twin has a new key")
-		if twin.Verify(rec.PublicKey, challenge, signature) == nil {
-			return nil
-		}
-	}
-	return msgbus.Refuse(msgbus.BadSignature, "the signature is not of twin %d", id)
 }
 
 // dialer connects to what the guard allows. A name may have several addresses:

@@ -1,0 +1,152 @@
+package twin
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A key was stolen, and its twin has a new one. A minute later nobody may send in
+// its name with the old one: neither steadily nor after a pause, nor under cover
+// of a flood that uses up all lookups for strangers.
+//
+// Broken by: in Verify, nil where the remembered key fits; in claimed, lookUp
+// before the key is tried.
+func TestAKeyThatWasGivenUpIsRefusedAMinuteLater(t *testing.T) {
+	for name, meanwhile := range map[string]func(*world){
+		"nothing":         func(*world) {},
+		"the thief sends": func(w *world) { _ = w.verify("//Alice"); synctest.Wait() },
+		"a flood":         func(w *world) { w.flood(1000); w.flood(10_000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{})
+				w.onlyTwin5()
+				if err := w.verify("//Alice"); err != nil {
+					t.Fatal(err)
+				}
+				w.only(record(t, 5, bobAccount, "202::5"))
+				for range 6 {
+					w.passes(10*time.Second - 1)
+					meanwhile(w)
+				}
+				w.passes(6)
+				if err := w.verify("//Alice"); !errors.Is(err, ErrSignature) {
+					t.Errorf("the old key, a minute after: %v", err)
+				}
+				if err := w.verify("//Bob"); err != nil {
+					t.Errorf("the new key: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A twin that has changed its key must not lose a message; nor may a flood of
+// made-up twins keep its new key from being looked up.
+//
+// Broken by: in refetch, newcomers for misfits.
+func TestANewKeyIsTakenAtItsFirstMessage(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.onlyTwin5()
+	if err := w.verify("//Alice"); err != nil {
+		t.Fatal(err)
+	}
+	w.flood(1000)
+	w.says(record(t, 5, bobAccount, "202::5"), nil)
+	if err := w.verify("//Bob"); err != nil {
+		t.Error(err)
+	}
+	if err := w.verify("//Alice"); !errors.Is(err, ErrSignature) {
+		t.Errorf("the old key after that: %v", err)
+	}
+}
+
+// A twin that was removed is known for a minute more, and for none beyond it.
+func TestATwinThatWasRemovedIsRefusedAMinuteLater(t *testing.T) {
+	w := newWorld(t, Options{})
+	if err := w.verify("//Alice"); err != nil {
+		t.Fatal(err)
+	}
+	w.says(Record{}, ErrNotFound)
+	w.passes(time.Minute)
+	if err := w.verify("//Alice"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("%v, want not found", err)
+	}
+}
+
+// What cannot be known is not called a bad signature: its sender is to come again.
+func TestWhileTheSourceIsAwayOldKeysDoAndNewOnesWait(t *testing.T) {
+	w := newWorld(t, Options{})
+	if err := w.verify("//Alice"); err != nil {
+		t.Fatal(err)
+	}
+	w.says(Record{}, errDown)
+	w.passes(time.Hour)
+	if err := w.verify("//Alice"); err != nil {
+		t.Errorf("the key that was known an hour ago: %v", err)
+	}
+	if err := w.verify("//Bob"); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrSignature) {
+		t.Errorf("another one: %v", err)
+	}
+	w.passes(23 * time.Hour)
+	if err := w.verify("//Alice"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the key that was known a day ago: %v", err)
+	}
+}
+
+// An operator must find in the log that a twin has another key, whoever noticed:
+// once, with both accounts.
+//
+// Broken by: in learn, without the log line, or without the record from before a
+// restart; in learnMissing, without keeping the record.
+func TestEachKeyChangeIsToldOnce(t *testing.T) {
+	ctx := context.Background()
+	alice, bob := record(t, 5, aliceAccount, "202::5"), record(t, 5, bobAccount, "202::5")
+	for name, notice := range map[string]func(*world){
+		"a lookup":    func(w *world) { w.passes(time.Minute); _, _ = w.dir.Twin(ctx, 5) },
+		"a signature": func(w *world) { _ = w.verify("//Bob") },
+		"behind a use": func(w *world) {
+			w.passes(45 * time.Second)
+			_, _ = w.dir.Twin(ctx, 5)
+			synctest.Wait()
+		},
+		"the start":        func(w *world) { _, _ = w.dir.ByAccount(ctx, bobAccount) },
+		"after a restart":  func(w *world) { w.dir = NewDirectory(w, w.dir.opts); _, _ = w.dir.Twin(ctx, 5) },
+		"after it was off": func(w *world) { w.forgets(5); w.passes(time.Minute); _, _ = w.dir.Twin(ctx, 5) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{})
+				w.expect("before", alice, nil, 1)
+				w.passes(30 * time.Second)
+				w.says(bob, nil)
+				notice(w)
+				for range 3 {
+					w.passes(time.Minute)
+					_ = w.verify("//Bob")
+					_ = w.verify("//Alice")
+				}
+				told := w.keyChanges()
+				if len(told) != 1 || !strings.Contains(told[0], `"twin":5,"account":"`+bobAccount+`","was":"`+aliceAccount+`"`) {
+					t.Errorf("%d lines: %s", len(told), told)
+				}
+			})
+		})
+	}
+}
+
+// A record that only moved is no key change.
+func TestANewAddressIsNoKeyChange(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.expect("before", record(t, 5, aliceAccount, "202::5"), nil, 1)
+	w.says(record(t, 5, aliceAccount, "202::6"), nil)
+	w.passes(time.Minute)
+	w.expect("after", record(t, 5, aliceAccount, "202::6"), nil, 2)
+	if told := w.keyChanges(); len(told) != 0 {
+		t.Errorf("%s", told)
+	}
+}
