@@ -42,15 +42,19 @@ func NewSource(rawurl string, client *http.Client) (Source, error) {
 		// url.Error quotes the address, and with it a password.
 		return nil, errors.New("resolver address is not a URL")
 	}
+	// Out of the address, so that nothing that quotes it shows them: a token often
+	// stands in the place of the user, which url.Redacted leaves.
+	credentials := u.User
+	u.User = nil
 	scheme, gridproxy := strings.CutPrefix(u.Scheme, "gridproxy+")
 	if scheme != "http" && scheme != "https" {
-		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are http, https, gridproxy+http and gridproxy+https", u.Redacted(), u.Scheme)
+		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are http, https, gridproxy+http and gridproxy+https", u.Scheme+"://"+u.Host, u.Scheme)
 	}
 	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("resolver %q: want scheme://host/path, with neither ? nor #", u.Redacted())
+		return nil, fmt.Errorf("resolver %q: want scheme://host/path, with neither ? nor #", u.Scheme+"://"+u.Host)
 	}
 	u.Scheme = scheme
-	s := &httpSource{base: u, client: resolverClient(client)}
+	s := &httpSource{base: u, credentials: credentials, client: resolverClient(client)}
 	if gridproxy {
 		return gridproxySource{s}, nil
 	}
@@ -200,8 +204,9 @@ func hasAccount(account string) question {
 
 // httpSource is what both dialects share: one bounded GET.
 type httpSource struct {
-	base   *url.URL
-	client *http.Client
+	base        *url.URL
+	credentials *url.Userinfo // nil without
+	client      *http.Client
 }
 
 func (s *httpSource) get(ctx context.Context, path string, query url.Values) (answer, error) {
@@ -212,6 +217,10 @@ func (s *httpSource) get(ctx context.Context, path string, query url.Values) (an
 		return answer{}, unavailable(err)
 	}
 	req.Header.Set("Accept", "application/json, text/plain")
+	if s.credentials != nil {
+		password, _ := s.credentials.Password()
+		req.SetBasicAuth(s.credentials.Username(), password)
+	}
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return answer{}, unavailable(err)
@@ -219,18 +228,18 @@ func (s *httpSource) get(ctx context.Context, path string, query url.Values) (an
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerSizeMax+1))
 	if err != nil {
-		return answer{}, unavailable(fmt.Errorf("read the answer of %s: %w", u.Redacted(), err))
+		return answer{}, unavailable(fmt.Errorf("read the answer of %s: %w", u.String(), err))
 	}
 	if len(body) > answerSizeMax {
-		return answer{}, unavailable(fmt.Errorf("answer of %s is over %d bytes", u.Redacted(), answerSizeMax))
+		return answer{}, unavailable(fmt.Errorf("answer of %s is over %d bytes", u.String(), answerSizeMax))
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	return answer{url: u.Redacted(), status: resp.StatusCode, media: media, body: body}, nil
+	return answer{url: u.String(), status: resp.StatusCode, media: media, body: body}, nil
 }
 
 // An answer is what came back from a resolver, or from something in its place.
 type answer struct {
-	url    string // without password
+	url    string
 	status int
 	media  string
 	body   []byte
