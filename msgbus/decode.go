@@ -79,8 +79,10 @@ var knownKeys = [...]string{"ver", "uid", "cmd", "exp", "try", "dat", "src", "ds
 	"now", "pxy", "err", "sig", "epoch", "ref", "con", "msgbusd"}
 
 // looksKnown reports whether some reader of JSON would take name for one of the
-// known keys: several published ones match in any case, with Unicode's folding.
+// known keys: several published ones match in any case, with Unicode's folding,
+// and those that are written in C or V end a name at its first NUL.
 func looksKnown(name string) bool {
+	name, _, _ = strings.Cut(name, "\x00")
 	for _, k := range knownKeys {
 		if strings.EqualFold(name, k) {
 			return true
@@ -132,7 +134,7 @@ func (m *Message) decode(data []byte) (seen int, mistake error) {
 		case key != 0:
 			err = m.set(key, name, value)
 		case looksKnown(name):
-			err = Refuse(Malformed, "key %q differs from a key of the message in case only", name)
+			err = Refuse(Malformed, "key %q may be taken for another key of the message", clip(name))
 		default:
 			m.keepExtra(name, value)
 		}
