@@ -1,7 +1,9 @@
 package backlog
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -37,6 +39,36 @@ func ParseURL(url string) (*redis.Options, error) {
 		opts.TLSConfig.MinVersion = tls.VersionTLS12
 	}
 	return opts, nil
+}
+
+// Connect returns a client whose errors do not repeat the password: a server that
+// does not know AUTH quotes what came with it.
+func Connect(opts *redis.Options) *redis.Client {
+	rdb := redis.NewClient(opts)
+	rdb.AddHook(discreet{})
+	return rdb
+}
+
+type discreet struct{}
+
+func (discreet) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (discreet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil || cmd.Name() != "auth" {
+			return err
+		}
+		args := cmd.Args()
+		if password := fmt.Sprint(args[len(args)-1]); strings.Contains(err.Error(), password) {
+			return errors.New("it does not take the password, in words that repeat it")
+		}
+		return err
+	}
 }
 
 // tune sets what every client of this package needs. go-redis would by default

@@ -1,8 +1,13 @@
 package backlog_test
 
 import (
+	"bufio"
 	"crypto/tls"
+	"io"
+	"net"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/msgbusd/msgbusd/backlog"
@@ -51,6 +56,79 @@ func TestErrorAboutAnAddressDoesNotShowThePassword(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "sec%") {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// What stands in the place of Redis, and quotes all that it does not know, has the
+// password written into the journal.
+//
+// Broken by: in discreet, err in any case.
+func TestAServerThatQuotesThePasswordIsNotQuoted(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	quoted := make(chan string, 100)
+	group.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			group.Go(func() { quoteAll(c, quoted) })
+		}
+	})
+	for _, user := range []string{"", "user"} {
+		opts, err := backlog.ParseURL("redis://" + user + ":hunter2@" + l.Addr().String())
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		store, err := backlog.Open(backlog.Options{Redis: opts})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		err = store.Ping(t.Context())
+		_ = store.Close()
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("user %q: %v", user, err)
+		}
+	}
+	_ = l.Close()
+	group.Wait()
+	close(quoted)
+	said := false
+	for line := range quoted {
+		said = said || strings.Contains(line, "AUTH") && strings.Contains(line, "hunter2")
+	}
+	if !said {
+		t.Error("the server was not given the password: this test shows nothing")
+	}
+}
+
+// quoteAll answers each command of a client with an error that quotes it.
+func quoteAll(c net.Conn, quoted chan<- string) {
+	defer c.Close()
+	lines := bufio.NewScanner(c)
+	for lines.Scan() {
+		n, err := strconv.Atoi(strings.TrimPrefix(lines.Text(), "*"))
+		if err != nil {
+			return
+		}
+		var words []string
+		for range n {
+			if !lines.Scan() || !lines.Scan() { // its length, and the word
+				return
+			}
+			words = append(words, lines.Text())
+		}
+		answer := "-ERR unknown command '" + strings.ToUpper(words[0]) + "', with args beginning with: '" + strings.Join(words[1:], "' '") + "'"
+		quoted <- answer
+		if _, err := io.WriteString(c, answer+"\r\n"); err != nil {
+			return
 		}
 	}
 }

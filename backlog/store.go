@@ -36,6 +36,12 @@ type Options struct {
 	MaxBatchBytes int           // bytes in a lane's batch; default 4 MiB
 }
 
+// Format prints what the options are for, whatever the verb: a password is among
+// them.
+func (o Options) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "options of relay %s of twin %d", o.Instance, o.Twin)
+}
+
 func (o *Options) setDefaults() {
 	def := func(v *int, d int) {
 		if *v == 0 {
@@ -104,8 +110,8 @@ func Open(opts Options) (*Store, error) {
 		clock:    newClock(),
 		keys:     keys(opts.Prefix),
 		scripts:  s,
-		rdb:      redis.NewClient(tune(opts.Redis)),
-		blocking: redis.NewClient(blocking),
+		rdb:      Connect(tune(opts.Redis)),
+		blocking: Connect(blocking),
 	}, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -83,7 +84,7 @@ func newRedisClient(opts *redis.Options) *redis.Client {
 	opts.MaxRetries = -1
 	opts.DialerRetries = 1
 	opts.ContextTimeoutEnabled = true
-	return redis.NewClient(opts)
+	return backlog.Connect(opts)
 }
 
 // pop waits for one message of a list, for as long as ctx lives. It waits a
