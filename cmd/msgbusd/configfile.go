@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -38,7 +39,7 @@ func readConfigFile(c *cli.Context) error {
 func parseConfigFile(name string) (map[string]any, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, withHint(configError("the configuration: %w", err), "--config or MSGBUSD_CONFIG names it")
+		return nil, withHint(configError("the configuration: %w", unnamed(err)), "--config or MSGBUSD_CONFIG names it")
 	}
 	defer file.Close()
 	// The decoder's errors about types quote the text, which may be a secret
@@ -51,17 +52,41 @@ func parseConfigFile(name string) (map[string]any, error) {
 	if err := root.Decode(&values); err != nil {
 		return nil, withHint(configError("the configuration %s is no list of settings, each once", name), "one NAME: VALUE a line, with the names of the options")
 	}
-	if values["mnemonics"] != nil || values["menmonics"] != nil {
+	if holdsSecret(values) {
 		return values, checkPrivate(file)
 	}
 	return values, nil
 }
+
+// holdsSecret tells whether a configuration is one that nobody but its owner may
+// read: it has the key in it, or the password of Redis, which is all messages.
+func holdsSecret(values map[string]any) bool {
+	if values["mnemonics"] != nil || values["menmonics"] != nil {
+		return true
+	}
+	for _, option := range addressOptions {
+		list, isList := values[option].([]any)
+		if !isList {
+			list = []any{values[option]}
+		}
+		if slices.ContainsFunc(list, func(v any) bool { return hasPassword(fmt.Sprint(v)) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// settingName is how the names of options look.
+var settingName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,30}$`)
 
 func checkSetting(file, setting string) error {
 	flags := daemonFlags()
 	known := slices.ContainsFunc(flags, func(f cli.Flag) bool { return f.Names()[0] == setting })
 	if known && setting != "config" {
 		return nil
+	}
+	if !settingName.MatchString(setting) { // not repeated: it may be a secret that was taken for a configuration
+		return withHint(configError("the configuration %s has a setting whose name is none", file), "settings have the names of the options: msgbusd --help")
 	}
 	err := configError("the configuration %s has the unknown setting %q", file, setting)
 	if near := nearestOption(flags, setting); near != "" && near != "config" {

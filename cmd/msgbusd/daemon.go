@@ -28,7 +28,7 @@ func daemonCommand(c *cli.Context, s streams) error {
 		_ = cli.ShowAppHelp(c)
 		return exitCode{code: exitUsage}
 	}
-	shown := secretOnCommandLine(c)
+	warnings := shownByPS(c) // before the configuration sets options too
 	settings, err := readSettings(c)
 	if err != nil {
 		return err
@@ -39,8 +39,8 @@ func daemonCommand(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if shown {
-		log.Warn().Msg(secretWarning)
+	for _, w := range warnings {
+		log.Warn().Msg(w)
 	}
 	d, err := newDaemon(settings, log)
 	if err != nil {
@@ -105,7 +105,7 @@ func openSources(urls []string, log zerolog.Logger) (twin.Source, error) {
 			return nil, withHint(configError("--substrate: %w", err), "https://…, http://… or gridproxy+https://…")
 		}
 		if twin.PlainHTTPWarning(url) {
-			log.Warn().Str("substrate", url).Msg("the resolver is asked over plain http: whoever is on the way can name other keys and addresses")
+			log.Warn().Str("substrate", withoutPassword(url)).Msg("the resolver is asked over plain http: whoever is on the way can name other keys and addresses")
 		}
 		sources = append(sources, source)
 	}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,7 +65,7 @@ func readSecret(c *cli.Context) (secret, source string, err error) {
 func readSecretFile(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return "", withHint(configError("the file with the key: %w", err), "--mnemonics-file names it; it holds the phrase and nothing else")
+		return "", withHint(configError("the file with the key: %w", unnamed(err)), "--mnemonics-file names it; it holds the phrase and nothing else")
 	}
 	defer file.Close()
 	if err := checkPrivate(file); err != nil {
@@ -79,30 +82,80 @@ func readSecretFile(name string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
+// unnamed takes the name of a file out of an error, if it looks as if somebody had
+// given the secret itself in its place.
+func unnamed(err error) error {
+	var about *fs.PathError
+	if errors.As(err, &about) && (len(strings.Fields(about.Path)) > 2 || strings.HasPrefix(about.Path, "0x") || strings.Contains(about.Path, "://")) {
+		return fmt.Errorf("%s what looks more like a secret than like a file's name: %w", about.Op, about.Err)
+	}
+	return err
+}
+
 // checkPrivate makes sure that nobody but its owner can read a file. systemd's
-// credentials are 0440, in a folder that only the unit sees.
+// credentials are 0440, in a folder that only the unit sees. A symbolic link is
+// followed, and what it leads to is judged, by the file that is open already. Who
+// the owner is does not matter: a file of another one that is private to him
+// cannot be opened, and in a container root's files may be nobody's.
 func checkPrivate(file *os.File) error {
 	info, err := file.Stat()
 	if err != nil {
 		return configError("%w", err)
 	}
 	if info.IsDir() {
-		return configError("%s is a folder, not a file with the key", file.Name())
+		return configError("%s is a folder, not a file with a secret", file.Name())
 	}
 	forbidden := fs.FileMode(0o077)
 	if credentials := os.Getenv("CREDENTIALS_DIRECTORY"); credentials != "" && filepath.Dir(file.Name()) == filepath.Clean(credentials) {
 		forbidden = 0o037
 	}
 	if mode := info.Mode().Perm(); mode&forbidden != 0 {
-		return withHint(configError("others than its owner can read the key in %s (mode %#o)", file.Name(), mode), "chmod 600 %s", file.Name())
+		return withHint(configError("others than its owner can read the secret in %s (mode %#o)", file.Name(), mode), "chmod 600 %s", file.Name())
 	}
 	return nil
 }
 
-// secretOnCommandLine tells whether ps shows the key.
-func secretOnCommandLine(c *cli.Context) bool {
-	return slices.ContainsFunc(c.LocalFlagNames(), func(name string) bool { return name == "mnemonics" || name == "menmonics" })
+// shownByPS returns a warning for each secret that the command line gives away.
+func shownByPS(c *cli.Context) (warnings []string) {
+	for _, option := range []string{"mnemonics", "menmonics"} {
+		if onCommandLine(c, option, c.String(option)) {
+			warnings = append(warnings, "ps shows the key given by --mnemonics to everybody on this machine; --mnemonics-file does not")
+		}
+	}
+	for _, option := range addressOptions {
+		addresses := c.StringSlice(option)
+		if slices.ContainsFunc(addresses, hasPassword) && onCommandLine(c, option, strings.Join(addresses, ",")) {
+			warnings = append(warnings, fmt.Sprintf("ps shows the password given by --%s to everybody on this machine; %s and --config do not", option, variable(option)[0]))
+		}
+	}
+	return warnings
 }
 
-// secretWarning is said once by everything that signs.
-const secretWarning = "ps shows the key given by --mnemonics to everybody on this machine; --mnemonics-file does not"
+// onCommandLine tells whether an option was given there. The library says the same
+// of one that was given by its variable, which ps shows to its owner only.
+func onCommandLine(c *cli.Context, option, value string) bool {
+	return slices.Contains(c.LocalFlagNames(), option) && strings.ReplaceAll(os.Getenv(variable(option)[0]), ", ", ",") != value
+}
+
+// addressOptions are those whose values may hold a password.
+var addressOptions = [...]string{"redis", "substrate"}
+
+// hasPassword tells whether an address has one in it, or a user, which may be a
+// token. What cannot be read is taken to have one.
+func hasPassword(address string) bool {
+	if !strings.Contains(address, "@") {
+		return false
+	}
+	u, err := url.Parse(address)
+	return err != nil || u.User != nil || u.Host == ""
+}
+
+// withoutPassword returns an address as it may be logged.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(no URL)"
+	}
+	u.User = nil
+	return u.String()
+}

@@ -36,6 +36,9 @@ func serve(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range shownByPS(c) {
+		log.Warn().Msg(w)
+	}
 	w, err := newWorker(c, log)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -36,6 +37,10 @@ type settings struct {
 	brpop       []string
 	allow       []netip.Prefix
 }
+
+// Format prints nothing of the settings, whatever the verb: the password of Redis is
+// among them.
+func (settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, "settings") }
 
 // bounds are on what is kept, so that nothing grows without end.
 type bounds struct {

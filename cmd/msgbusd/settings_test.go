@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -156,5 +157,53 @@ func TestInstanceIsHostAndAddress(t *testing.T) {
 	}
 	if s.identity.KeyType() != twin.SR25519 {
 		t.Errorf("key type %s", s.identity.KeyType())
+	}
+}
+
+// Whoever adds a line that logs the settings must not log the password of Redis or
+// the key with them.
+//
+// Broken by: no Format of settings, or of backlog.Options.
+func TestSettingsPrintWithoutTheirSecrets(t *testing.T) {
+	s, err := settingsOf(t, "", "--redis", "redis://user:hunter2@127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, v := range []any{s, *s, backlog.Options{Redis: s.redis}, daemonProcess{settings: s}} {
+			if out := fmt.Sprintf(verb, v); strings.Contains(out, "hunter2") || strings.Contains(out, "Alice") {
+				t.Errorf("%s of %T: %s", verb, v, out)
+			}
+		}
+	}
+}
+
+// A secret that comes by its variable is not on the command line: a warning for it
+// would have somebody look for what is not there.
+//
+// Broken by: in onCommandLine, without the variable.
+func TestOnlyWhatPSShowsIsWarnedOf(t *testing.T) {
+	warnings := func(args ...string) (got []string) {
+		app := newApp(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+		app.Action = func(c *cli.Context) error {
+			got = shownByPS(c)
+			return nil
+		}
+		if err := app.RunContext(context.Background(), append([]string{"msgbusd", "--twin", "1"}, args...)); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	t.Setenv("MSGBUSD_MNEMONICS", "//Alice")
+	t.Setenv("MSGBUSD_REDIS", "redis://:hunter2@127.0.0.1:1")
+	t.Setenv("MSGBUSD_SUBSTRATE", "https://hunter2@127.0.0.1, https://127.0.0.1")
+	if got := warnings(); len(got) != 0 {
+		t.Errorf("by variables: %q", got)
+	}
+	if got := warnings("--mnemonics", "//Bob", "--redis", "redis://:hunter2@127.0.0.1:2", "--substrate", "https://hunter2@127.0.0.2"); len(got) != 3 {
+		t.Errorf("on the command line: %q", got)
+	}
+	if got := warnings("--redis", "127.0.0.1:6379", "--substrate", "https://127.0.0.1"); len(got) != 0 {
+		t.Errorf("without a secret: %q", got)
 	}
 }
