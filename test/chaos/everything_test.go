@@ -16,7 +16,7 @@ import (
 // Relays die and freeze, networks part, Redis dies and comes back, or its clock
 // is set, all at any time. Nothing may be lost, and nothing done twice.
 //
-// To be seen to fail it: what fails rows 1 and 3.
+// Seen to fail it: accept.lua without `note_seen(n)`: services take requests twice.
 func TestEverythingAtOnce(t *testing.T) {
 	r := begin(t, 40, "kills, partitions, pauses, restarts of Redis and steps of its clock at once")
 	p := newPair(r, redistest.AppendOnly("always"), redistest.MovableClock(t))

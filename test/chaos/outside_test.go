@@ -70,8 +70,8 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 // Somebody posts in the names of twins that do not exist, thousands of times a
 // second.
 //
-// Seen to fail it: begin of claims.go with `false` for the look at c.often, in full: the
-// resolver is asked for each forged message.
+// Seen to fail it: begin of claims.go with `false` for the look at c.often: the resolver
+// is asked for each forged message.
 func TestUnauthenticatedFlood(t *testing.T) {
 	r := beginTimed(t, 36, "unauthenticated flood")
 	var asked atomic.Int64
