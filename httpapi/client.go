@@ -25,7 +25,8 @@ import (
 // A Directory knows where twins are. Its errors are *msgbus.Refusal when the
 // twin will not be found there, and *msgbus.Failure when nobody knows now.
 type Directory interface {
-	// Endpoint returns the host:port of a twin's relay.
+	// Endpoint returns where a twin's relay is: http://host:port, or https://host:port
+	// if it is to be asked over TLS.
 	Endpoint(ctx context.Context, twin uint32) (string, error)
 }
 
@@ -36,6 +37,7 @@ type ClientOptions struct {
 	// error that is a *msgbus.Refusal ends the message. net/http does not end a
 	// dial when its request ends, so it must end by itself; the default does.
 	Dial        func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS         *TLS             // with relays at https://; nil believes the system's authorities and shows nothing
 	InFlight    int              // messages on their way to one twin; default 16
 	MaxInFlight int64            // bytes of large messages on their way to all twins, an eighth of them to one, or to all that failed last; default 64 MiB
 	Timeout     time.Duration    // for an answer, beyond what the size takes; default 10 s
@@ -81,6 +83,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            opts.Dial,
+				DialTLSContext:         opts.TLS.over(opts.Dial, opts.Timeout),
 				MaxIdleConns:           1024,
 				MaxIdleConnsPerHost:    opts.InFlight,
 				MaxConnsPerHost:        2 * opts.InFlight,
@@ -208,7 +211,7 @@ func (c *Client) post(ctx context.Context, twin uint32, endpoint string, o msgbu
 	if o.Kind == msgbus.ReplyParcel {
 		path = "/zbus-reply"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+endpoint+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return msgbus.Refuse(msgbus.BadAddress, "the address of twin %d cannot be used", twin)
 	}
@@ -244,6 +247,9 @@ func sendError(twin uint32, err error, limit time.Duration) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return &msgbus.Failure{Reason: msgbus.Timeout, Detail: fmt.Sprintf("twin %d did not answer within %s", twin, limit.Round(time.Millisecond))}
 	}
+	if failure := tlsFailure(twin, err); failure != nil {
+		return failure
+	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
 		err = op.Err
@@ -269,6 +275,8 @@ func outcome(twin uint32, resp *http.Response, body []byte) error {
 		return nil
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
 		return &msgbus.Failure{Reason: msgbus.PeerBusy, Detail: fmt.Sprintf("twin %d is busy: %s", twin, text()), Rest: retryAfter(resp)}
+	case code == http.StatusBadRequest && wantsTLS(body):
+		return &msgbus.Failure{Reason: msgbus.Unreachable, Detail: fmt.Sprintf("twin %d speaks TLS only, which its record does not say, or did not minutes ago", twin)}
 	case code == http.StatusBadRequest, code == http.StatusForbidden, code == http.StatusConflict,
 		code == http.StatusRequestEntityTooLarge, code == http.StatusUnprocessableEntity:
 		return msgbus.Refuse(msgbus.RefusedByPeer, "twin %d refused the message: %s", twin, text())

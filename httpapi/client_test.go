@@ -21,10 +21,15 @@ import (
 	"github.com/msgbusd/msgbusd/twin"
 )
 
-// An endpoint is a directory of one.
+// An endpoint is a directory of one: host:port, or all of the URL's base.
 type endpoint string
 
-func (e endpoint) Endpoint(context.Context, uint32) (string, error) { return string(e), nil }
+func (e endpoint) Endpoint(context.Context, uint32) (string, error) {
+	if strings.Contains(string(e), "://") {
+		return string(e), nil
+	}
+	return "http://" + string(e), nil
+}
 
 // nowhere is a directory that knows no one.
 type nowhere struct{ err error }
@@ -280,20 +285,25 @@ func TestTheEnvironmentsProxyIsIgnored(t *testing.T) {
 	const child = "MSGBUSD_TEST_BEHIND_A_PROXY"
 	if os.Getenv(child) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-		cmd.Env = append(os.Environ(), child+"=1", "HTTP_PROXY=http://192.0.2.1:3128", "http_proxy=http://192.0.2.1:3128")
+		cmd.Env = append(os.Environ(), child+"=1")
+		for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"} {
+			cmd.Env = append(cmd.Env, name+"=http://192.0.2.1:3128")
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
 	}
-	var dialled []string
-	c := client(t, httpapi.ClientOptions{Dial: func(_ context.Context, _, address string) (net.Conn, error) {
-		dialled = append(dialled, address)
-		return nil, errors.New("no network in this test")
-	}}, endpoint("198.51.100.7:8051"))
-	failureOf(t, sendOne(t, c))
-	if len(dialled) != 1 || dialled[0] != "198.51.100.7:8051" {
-		t.Errorf("dialled %v", dialled)
+	for _, scheme := range []string{"http://", "https://"} {
+		var dialled []string
+		c := client(t, httpapi.ClientOptions{Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+			dialled = append(dialled, address)
+			return nil, errors.New("no network in this test")
+		}}, endpoint(scheme+"198.51.100.7:8051"))
+		failureOf(t, sendOne(t, c))
+		if len(dialled) != 1 || dialled[0] != "198.51.100.7:8051" {
+			t.Errorf("%s: dialled %v", scheme, dialled)
+		}
 	}
 }
 
@@ -302,10 +312,12 @@ func TestTheEnvironmentsProxyIsIgnored(t *testing.T) {
 func TestADialThatFailsSaysWhetherToTryAgain(t *testing.T) {
 	forbidden := msgbus.Refuse(msgbus.AddressNotAllowed, "127.0.0.1 is loopback")
 	for _, dialError := range []error{forbidden, &net.OpError{Op: "dial", Err: forbidden}} {
-		c := client(t, httpapi.ClientOptions{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, dialError }}, endpoint("127.0.0.1:6379"))
-		var refusal *msgbus.Refusal
-		if err := sendOne(t, c); !errors.As(err, &refusal) || refusal.Reason != msgbus.AddressNotAllowed || err.Error() != forbidden.Text {
-			t.Errorf("got %#v", err)
+		for _, scheme := range []string{"http://", "https://"} {
+			c := client(t, httpapi.ClientOptions{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, dialError }}, endpoint(scheme+"127.0.0.1:6379"))
+			var refusal *msgbus.Refusal
+			if err := sendOne(t, c); !errors.As(err, &refusal) || refusal.Reason != msgbus.AddressNotAllowed || err.Error() != forbidden.Text {
+				t.Errorf("%s: got %#v", scheme, err)
+			}
 		}
 	}
 

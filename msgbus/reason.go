@@ -37,10 +37,14 @@ const (
 	ResolverUnavailable Reason = "resolver_unavailable"
 	// BadAddress: the twin's record holds nothing that can be dialled.
 	BadAddress Reason = "bad_address"
-	// AddressNotAllowed: the guard forbids the address in the twin's record.
+	// AddressNotAllowed: the guard forbids the address or the port in the twin's
+	// record.
 	AddressNotAllowed Reason = "address_not_allowed"
 	// Unreachable: the peer could not be connected, or the connection broke.
 	Unreachable Reason = "unreachable"
+	// BadCertificate: the peer's TLS certificate is not believed here, or ours
+	// there.
+	BadCertificate Reason = "bad_certificate"
 	// Timeout: the peer did not answer in time.
 	Timeout Reason = "timeout"
 	// PeerFailed: the peer answered with an error of its own (5xx, or a status

@@ -18,19 +18,27 @@ const (
 	labelLenMax = 63
 )
 
-// Endpoint turns the address of a twin record into host:port, ready for
-// net.Dial and for the host of a URL. It takes what records hold: an IPv4
+// Endpoint turns the address of a twin record into the base of its relay's URLs,
+// http://host:port or https://host:port. It takes what records hold: an IPv4
 // address, a bare or bracketed IPv6 address, or a host name, each but the bare
-// IPv6 with or without a port; defaultPort stands in for a missing one.
+// IPv6 with or without a port; defaultPort stands in for a missing one. With
+// https:// before it, the relay is to be asked over TLS, and an IPv6 address needs
+// its brackets.
 //
 // A record is written by a stranger, so all else is refused with an error that
-// wraps [ErrAddress]: URLs, users, paths, zones, and the spellings of IPv4 that
-// some resolvers expand and others do not (2130706433, 0177.0.0.1, 0x7f.1).
-// Endpoint looks at the text only. Where a name leads is for [Guard] to judge.
+// wraps [ErrAddress]: other URLs, users, paths, zones, and the spellings of IPv4
+// that some resolvers expand and others do not (2130706433, 0177.0.0.1, 0x7f.1).
+// http:// is refused as well: published relays read a plain address only, so it has
+// one spelling, without. Endpoint looks at the text only. Where a name leads is for
+// [Guard] to judge.
 //
-// What Endpoint returns, it accepts and returns unchanged.
-func Endpoint(address string, defaultPort uint16) (hostport string, err error) {
-	host, port, err := splitAddress(address)
+// What Endpoint returns, but for http://, it accepts and returns unchanged.
+func Endpoint(address string, defaultPort uint16) (base string, err error) {
+	scheme, rest := splitScheme(address)
+	host, port, err := splitAddress(rest)
+	if err == nil && scheme == schemeTLS && rest[0] != '[' && strings.Contains(host, ":") {
+		err = errors.New("an IPv6 address in a URL stands in brackets")
+	}
 	if err != nil {
 		return "", addressError(address, err)
 	}
@@ -40,7 +48,21 @@ func Endpoint(address string, defaultPort uint16) (hostport string, err error) {
 	if err := checkPort(port); err != nil {
 		return "", addressError(address, err)
 	}
-	return net.JoinHostPort(host, port), nil
+	return scheme + net.JoinHostPort(host, port), nil
+}
+
+// The schemes of a relay's URLs.
+const (
+	schemePlain = "http://"
+	schemeTLS   = "https://"
+)
+
+// splitScheme returns what an address is to be asked over, and the rest of it.
+func splitScheme(address string) (scheme, rest string) {
+	if len(address) >= len(schemeTLS) && strings.EqualFold(address[:len(schemeTLS)], schemeTLS) {
+		return schemeTLS, address[len(schemeTLS):]
+	}
+	return schemePlain, address
 }
 
 // addressError quotes an address that nobody vouches for: escaped, and cut.
@@ -57,7 +79,7 @@ func addressError(address string, err error) error {
 func splitAddress(address string) (host, port string, err error) {
 	switch {
 	case address == "":
-		return "", "", errors.New("it is empty")
+		return "", "", errors.New("no host in it")
 	case address[0] == '[':
 		return splitBracketed(address)
 	case strings.Count(address, ":") > 1:

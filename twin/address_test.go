@@ -35,6 +35,17 @@ func TestEveryFormOfAddressInRecordsBecomesDialable(t *testing.T) {
 		"xn--mnchen-3ya.example": "xn--mnchen-3ya.example:8051",
 		"localhost":              "localhost:8051",
 		longest:                  longest + ":8051",
+
+		"https://relay.example.org":     "https://relay.example.org:8051",
+		"https://Relay.example.org:443": "https://relay.example.org:443",
+		"HTTPS://relay":                 "https://relay:8051",
+		"https://1.2.3.4":               "https://1.2.3.4:8051",
+		"https://1.2.3.4:443":           "https://1.2.3.4:443",
+		"https://[202:6DF5::ee0f]":      "https://[202:6df5::ee0f]:8051",
+		"https://[202:6df5::ee0f]:9000": "https://[202:6df5::ee0f]:9000",
+		"https://[::ffff:127.0.0.1]":    "https://[::ffff:127.0.0.1]:8051",
+		"https":                         "https:8051", // a name like others
+		"https:443":                     "https:443",
 	} {
 		got, err := Endpoint(address, 8051)
 		if want == "" {
@@ -42,6 +53,9 @@ func TestEveryFormOfAddressInRecordsBecomesDialable(t *testing.T) {
 				t.Errorf("%q: %q, %v", address, got, err)
 			}
 			continue
+		}
+		if !strings.HasPrefix(want, "https://") {
+			want = "http://" + want
 		}
 		if err != nil || got != want {
 			t.Errorf("%q: %q, %v, want %q", address, got, err, want)
@@ -62,6 +76,10 @@ func TestWhatIsNoPlainHostAndPortIsRefused(t *testing.T) {
 		"fe80::1%eth0", "[fe80::1%eth0]:80", "[fe80::1%25eth0]:80",
 		"relay:", "relay:0", "relay:65536", "relay:-1", "relay:+80", "relay:080", "relay:http", "relay:80:80", "relay:8 0",
 		"[::1", "[::1]x", "[::1]:", "[::1]80", "[]", "[]:80", "[127.0.0.1]", "[relay]:80", "[[::1]]", "::1]", "[::1]]:80", ":::", "1::2::3", "202:6df5", "::1:80:x",
+		"HTTP://relay", "https:relay", "https:/relay", "https://", "https://:443", "https:///relay", "https://https://relay", "https://relay/", "https://relay:443/", "https://relay/path",
+		"https://relay?x", "https://relay#x", "https://relay:443?", "https://relay#", "https://user@relay", "https://user:pw@relay:443", "https://relay:", "https://relay:0", "https://relay:https",
+		"https://202::1", "https://202::1:443", "https://[fe80::1%eth0]", "https://[fe80::1%25eth0]:443", "https://[relay]", "https://[127.0.0.1]:443", "https://2130706433", "https://0177.0.0.1:443",
+		"https://0x7f.1", "https://127.1", "https:\\\\relay", "https://relay\\path", "https://re lay", " https://relay", "https://relay\r\nHost: x", "https+unix://relay", "wss://relay", "ftp://relay", "file:///etc/passwd", "unix:///run/redis.sock",
 		"-relay", "relay-", "a..b", ".relay", "relay..", ".", long + "a.org", long + "." + long + "." + long + "." + long,
 	} {
 		if got, err := Endpoint(address, 8051); !errors.Is(err, ErrAddress) {
@@ -76,29 +94,33 @@ func TestWhatIsNoPlainHostAndPortIsRefused(t *testing.T) {
 }
 
 // Property: what is accepted comes back unchanged, and net and net/url read in it
-// the host and the port that we read.
+// the host and the port that we read, and nothing else.
 func FuzzEndpoint(f *testing.F) {
-	for _, seed := range []string{"1.2.3.4", "202::1", "[202::1]:80", "relay.example.org:80", "0x7f.1", "fe80::1%eth0", "u@h:1", "::ffff:1.2.3.4"} {
+	for _, seed := range []string{
+		"1.2.3.4", "202::1", "[202::1]:80", "relay.example.org:80", "0x7f.1", "fe80::1%eth0", "u@h:1", "::ffff:1.2.3.4",
+		"https://relay", "https://[202::1]:443", "HTTPS://1.2.3.4:443", "https://u@h", "https://h/", "http://h",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
-		hostport, err := Endpoint(address, 8051)
+		base, err := Endpoint(address, 8051)
 		if err != nil {
 			if !errors.Is(err, ErrAddress) {
 				t.Errorf("%q: untyped error %v", address, err)
 			}
 			return
 		}
-		if again, err := Endpoint(hostport, 1); err != nil || again != hostport {
-			t.Errorf("%q became %q and then %q, %v", address, hostport, again, err)
+		plain, isPlain := strings.CutPrefix(base, "http://")
+		if again, err := Endpoint(plain, 1); err != nil || again != base {
+			t.Errorf("%q became %q and then %q, %v", address, base, again, err)
 		}
-		host, port, err := net.SplitHostPort(hostport)
+		host, port, err := net.SplitHostPort(strings.TrimPrefix(plain, "https://"))
 		if err != nil {
-			t.Fatalf("%q became %q: %v", address, hostport, err)
+			t.Fatalf("%q became %q: %v", address, base, err)
 		}
-		u, err := url.Parse("http://" + hostport + "/zbus-remote")
-		if err != nil || u.Hostname() != host || u.Port() != port || u.User != nil || u.Path != "/zbus-remote" {
-			t.Errorf("%q became %q, which a URL reads as %+v, %v", address, hostport, u, err)
+		u, err := url.Parse(base + "/zbus-remote")
+		if err != nil || u.Hostname() != host || u.Port() != port || u.User != nil || u.Path != "/zbus-remote" || u.RawQuery != "" || u.Fragment != "" || u.Scheme == "http" != isPlain {
+			t.Errorf("%q became %q, which a URL reads as %+v, %v", address, base, u, err)
 		}
 	})
 }

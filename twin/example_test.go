@@ -49,6 +49,6 @@ func Example() {
 	fmt.Println("twin 7 does not exist:", errors.Is(err, twin.ErrNotFound))
 	// Output:
 	// genuine: true
-	// answer to: [202:6df5::ee0f]:8051 <nil>
+	// answer to: http://[202:6df5::ee0f]:8051 <nil>
 	// twin 7 does not exist: true
 }

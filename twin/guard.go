@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -19,19 +20,23 @@ var ErrAddressNotAllowed = errors.New("address not allowed")
 // Allowed are the public unicast ranges and the overlay networks that twins live
 // in, 200::/7 (Yggdrasil) and 400::/7 (Mycelium). The rest is forbidden unless a
 // rule lifts the ban. Addresses that carry an IPv4 address are judged by it.
+// Of ports only those are allowed that were named: a relay that posts to port 25
+// or 6379 of whoever a stranger chooses is a tool for strangers.
 //
 // Use it as the Control of a net.Dialer, in a Transport whose Proxy is nil: a
 // proxy would connect on its own judgement. A Guard never changes and is safe for
 // concurrent use.
 type Guard struct {
 	allow []netip.Prefix
+	ports []Ports
 }
 
 // NewGuard returns a guard that allows the given networks besides those allowed
-// to everybody. 0.0.0.0/0 with ::/0 allows everything, and IPv4-mapped prefixes
-// (::ffff:10.0.0.0/104) mean the IPv4 ones.
-func NewGuard(allow []netip.Prefix) *Guard {
-	g := &Guard{}
+// to everybody, and the given ports and no others. 0.0.0.0/0 with ::/0 allows
+// every address, and IPv4-mapped prefixes (::ffff:10.0.0.0/104) mean the IPv4
+// ones.
+func NewGuard(allow []netip.Prefix, ports ...Ports) *Guard {
+	g := &Guard{ports: slices.Clone(ports)}
 	for _, p := range allow {
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
@@ -49,11 +54,22 @@ func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 		// A Unix socket, or something newer: nothing that a twin record may name.
 		return fmt.Errorf("%w: %s %q is not an IP address with a port", ErrAddressNotAllowed, network, address)
 	}
-	return g.Allowed(ap.Addr())
+	if err := g.Allowed(ap.Addr()); err != nil {
+		return err
+	}
+	return g.allowedPort(ap.Port())
+}
+
+// allowedPort is [Guard.Allowed] for a port.
+func (g *Guard) allowedPort(port uint16) error {
+	if slices.ContainsFunc(g.ports, func(p Ports) bool { return p.contain(port) }) {
+		return nil
+	}
+	return fmt.Errorf("%w: port %d is not one of those that may be dialled (if this twin is yours: --allow-port %d)", ErrAddressNotAllowed, port, port)
 }
 
 // Allowed returns nil, or an error that wraps [ErrAddressNotAllowed], says what
-// the address is and which setting would allow it.
+// the address is and which setting would allow it. It does not look at ports.
 func (g *Guard) Allowed(addr netip.Addr) error {
 	if !addr.IsValid() {
 		return fmt.Errorf("%w: no address at all", ErrAddressNotAllowed)

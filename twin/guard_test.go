@@ -131,7 +131,7 @@ func TestADialerWithTheGuardOpensNoConnection(t *testing.T) {
 	}()
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 
-	guarded := &net.Dialer{Control: NewGuard(nil).Control}
+	guarded := &net.Dialer{Control: NewGuard(nil, allPorts).Control}
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0"} {
 		conn, err := guarded.DialContext(context.Background(), "tcp", host+":"+port)
 		if err == nil {
@@ -143,7 +143,7 @@ func TestADialerWithTheGuardOpensNoConnection(t *testing.T) {
 	}
 
 	// The first connection that arrives is one that a rule allowed.
-	allowing := &net.Dialer{Control: NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}).Control}
+	allowing := &net.Dialer{Control: NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, allPorts).Control}
 	conn, err := allowing.DialContext(context.Background(), "tcp", "127.0.0.1:"+port)
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestADialerWithTheGuardOpensNoConnection(t *testing.T) {
 func TestARedirectIntoTheNetworkIsStoppedAtTheDial(t *testing.T) {
 	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
 	defer inside.Close()
-	g := NewGuard(nil)
+	g := NewGuard(nil, allPorts)
 	first := true
 	transport := &http.Transport{DialContext: (&net.Dialer{Control: g.Control}).DialContext}
 	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -192,10 +192,52 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 // Unix sockets have no IP address to be judged by.
 func TestTheGuardRefusesWhatIsNoIPAddress(t *testing.T) {
-	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")})
+	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}, allPorts)
 	for _, address := range []string{"/run/redis.sock", "@abstract", "", "localhost:80", "127.0.0.1"} {
 		if err := g.Control("unix", address, nil); !errors.Is(err, ErrAddressNotAllowed) {
 			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+// allPorts leaves the judgement to the address.
+var allPorts = Ports{First: 1, Last: 65535}
+
+// A record that says relay.example:25 has the relay talk to a mail server, and
+// 8.8.8.8:6379 to somebody's Redis, in our name.
+//
+// Broken by: Control without allowedPort.
+func TestTheGuardAllowsOnlyThePortsThatWereNamed(t *testing.T) {
+	g := NewGuard([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Ports{8051, 8051}, Ports{9000, 9002})
+	for _, address := range []string{"8.8.8.8:8051", "8.8.8.8:9000", "8.8.8.8:9001", "8.8.8.8:9002", "10.1.2.3:8051", "[202::1]:8051", "[::ffff:8.8.8.8]:9001"} {
+		if err := g.Control("tcp", address, nil); err != nil {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	for address, setting := range map[string]string{
+		"8.8.8.8:25": "--allow-port 25", "8.8.8.8:6379": "--allow-port 6379", "8.8.8.8:8050": "--allow-port 8050", "8.8.8.8:8052": "--allow-port 8052",
+		"8.8.8.8:8999": "--allow-port 8999", "8.8.8.8:9003": "--allow-port 9003", "10.1.2.3:22": "--allow-port 22", "[202::1]:65535": "--allow-port 65535",
+		"127.0.0.1:25": "--allow-network 127.0.0.1/32", // the address is the greater matter
+	} {
+		if err := g.Control("tcp", address, nil); !errors.Is(err, ErrAddressNotAllowed) || !strings.Contains(err.Error(), setting) {
+			t.Errorf("%s: %v, want it forbidden unless %s", address, err, setting)
+		}
+	}
+	if err := NewGuard(nil).Control("tcp", "8.8.8.8:8051", nil); !errors.Is(err, ErrAddressNotAllowed) {
+		t.Errorf("a guard to which no port was named: %v", err)
+	}
+}
+
+// A range that is read as another one opens ports that nobody meant.
+func TestPortsAreOnePortOrARange(t *testing.T) {
+	for text, want := range map[string]Ports{"8100": {8100, 8100}, "1": {1, 1}, "65535": {65535, 65535}, "8000-8999": {8000, 8999}, "1-65535": {1, 65535}, "80-80": {80, 80}} {
+		if got, err := ParsePorts(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "-", "0", "65536", "80-", "-80", "90-80", "0-80", "80-65536", "80-90-100", "080", "+80", " 80", "80 - 90", "80,90", "http", "*"} {
+		if got, err := ParsePorts(text); err == nil {
+			t.Errorf("%q: taken for %v", text, got)
 		}
 	}
 }

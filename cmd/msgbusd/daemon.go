@@ -63,6 +63,7 @@ type daemonProcess struct {
 	twins    *twin.Directory
 	public   net.Listener
 	admin    net.Listener
+	tls      secured
 	ready    readiness
 	gate     gate
 }
@@ -79,6 +80,9 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 			d.close()
 		}
 	}()
+	if d.tls, err = openTLS(s.tls, log); err != nil {
+		return nil, err
+	}
 	d.store, err = backlog.Open(backlog.Options{
 		Redis: s.redis, Prefix: s.prefix, Twin: s.twin, Instance: s.instance, MaxLife: s.maxExp,
 		MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead,
@@ -145,7 +149,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer stopWork()
-		adminErr = serveHTTP(admin, d.admin, httpapi.AdminHandler(d.ready.check), d.log)
+		adminErr = serveHTTP(admin, d.tls.admin.Listener(d.admin), httpapi.AdminHandler(d.ready.check), d.log)
 	})
 	group.Go(func() {
 		defer stopAdmin()
@@ -175,7 +179,7 @@ func (d *daemonProcess) work(ctx context.Context) error {
 	group.Go(func() {
 		defer publicEnded()
 		defer stopPublic()
-		publicErr = serveHTTP(public, d.public, &d.gate, d.log)
+		publicErr = serveHTTP(public, d.tls.public.Listener(d.public), &d.gate, d.log)
 	})
 	group.Go(func() {
 		defer stopPublic()
@@ -212,7 +216,7 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	d.store.SetTwin(id)
 	names := &directory{twins: d.twins, peerPort: s.peerPort}
 	client := httpapi.NewClient(httpapi.ClientOptions{
-		Dial: dialer(twin.NewGuard(s.allow), nil), Now: d.store.Now, MaxInFlight: int64(s.maxInFlight),
+		Dial: dialer(twin.NewGuard(s.allow, s.ports...), nil), TLS: d.tls.peers, Now: d.store.Now, MaxInFlight: int64(s.maxInFlight),
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -168,7 +169,7 @@ func newSite(id uint32, secret, registry string, log zerolog.Logger) (*site, err
 		redis:  &redis.Options{Addr: server.Addr()},
 		prefix: "msgbus", listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", peerPort: 8051,
 		instance: fmt.Sprintf("demo-%d", id), workers: 1000, maxExp: 7 * 24 * time.Hour, maxBody: 4 << 20, drain: 10 * time.Second,
-		expose: []string{"*"}, allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		expose: []string{"*"}, allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, ports: []twin.Ports{{First: 1, Last: math.MaxUint16}},
 	}, log.With().Uint32("relay", id).Logger())
 	if err != nil {
 		server.Close()

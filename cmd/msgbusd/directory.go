@@ -21,7 +21,7 @@ type directory struct {
 	peerPort uint16
 }
 
-// Endpoint returns where a twin's relay listens.
+// Endpoint returns where a twin's relay listens, as the base of URLs.
 func (d *directory) Endpoint(ctx context.Context, id uint32) (string, error) {
 	rec, err := d.twins.Twin(ctx, id)
 	switch {

@@ -8,24 +8,31 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
 // resolvesTo is a resolver for which every name has these IPv4 addresses.
 func resolvesTo(addresses ...string) *net.Resolver {
+	return resolves(func() []string { return addresses })
+}
+
+// resolves is a resolver for which every name has the IPv4 addresses of now.
+func resolves(now func() []string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		here, there := net.Pipe()
-		go answerDNS(there, addresses)
+		go answerDNS(there, now)
 		return here, nil
 	}}
 }
 
 // answerDNS answers one query as over TCP (RFC 1035, 4.1 and 4.2.2).
-func answerDNS(c net.Conn, addresses []string) {
+func answerDNS(c net.Conn, now func() []string) {
 	defer c.Close()
 	size := make([]byte, 2)
 	if _, err := io.ReadFull(c, size); err != nil {
@@ -40,8 +47,9 @@ func answerDNS(c net.Conn, addresses []string) {
 		end += 1 + int(query[end])
 	}
 	end += 5 // the root, type and class
-	if query[end-3] != 1 {
-		addresses = nil // only A is asked with success
+	var addresses []string
+	if query[end-3] == 1 { // only A is asked with success
+		addresses = now()
 	}
 	answer := append([]byte{0, 0}, query[:end]...)
 	copy(answer[4:], []byte{0x81, 0x80, 0, 1, 0, byte(len(addresses)), 0, 0, 0, 0})
@@ -57,7 +65,7 @@ func answerDNS(c net.Conn, addresses []string) {
 // A twin whose name has a forbidden address beside a good one that restarts
 // would lose every message that comes meanwhile.
 func TestANameIsRefusedOnlyIfNoneOfItsAddressesIsAllowed(t *testing.T) {
-	guard := twin.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
+	guard := twin.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, twin.Ports{First: 1, Last: 65535})
 	_, port, err := net.SplitHostPort(freeAddress(t)) // nobody listens there
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +88,68 @@ func TestANameIsRefusedOnlyIfNoneOfItsAddressesIsAllowed(t *testing.T) {
 		}
 	}
 }
+
+// A stranger's name server says a good address to whoever checks the name, and the
+// next time that of the machine's own Redis. What is judged must be what is
+// connected to, at every dial, over TLS and without, and a refusal must be for good.
+//
+// Broken by: dialer that looks the name up and asks guard.Allowed before it dials,
+// and dials without Control.
+func TestANameThatLeadsElsewhereTheNextTimeLeadsNowhere(t *testing.T) {
+	inside, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Skipf("this system has no 127.0.0.2: %v", err)
+	}
+	defer inside.Close()
+	_, port, err := net.SplitHostPort(inside.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reached atomic.Int64
+	go func() {
+		for {
+			c, err := inside.Accept()
+			if err != nil {
+				return
+			}
+			reached.Add(1)
+			_ = c.Close()
+		}
+	}()
+	guard := twin.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, twin.Ports{First: 1, Last: 65535})
+	identity, err := twin.NewIdentity("//Alice", twin.SR25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scheme := range []string{"http", "https"} {
+		var asked atomic.Int64
+		rebinding := resolves(func() []string {
+			if asked.Add(1)%2 == 1 {
+				return []string{"127.0.0.1"} // allowed, and nobody listens there
+			}
+			return []string{"127.0.0.2"}
+		})
+		client := httpapi.NewClient(httpapi.ClientOptions{Dial: dialer(guard, rebinding)}, at(scheme+"://peer.example.:"+port), identity)
+		for n := range 6 {
+			m := &msgbus.Message{Version: 1, UID: "1002.7", Command: "echo", Source: 1001, Destinations: []uint32{1002}, ReturnQueue: msgbus.WireReplyQueue}
+			err := client.Send(t.Context(), 1002, []msgbus.Outgoing{{Kind: msgbus.RequestParcel, Message: m}})[0]
+			var refusal *msgbus.Refusal
+			forGood := errors.As(err, &refusal) && refusal.Reason == msgbus.AddressNotAllowed
+			if err == nil || forGood != (n%2 == 1) {
+				t.Errorf("%s, answer %d of the name server: %v", scheme, n+1, err)
+			}
+		}
+		client.Close()
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d connections were made to the address that is not allowed", n)
+	}
+}
+
+// at is where every twin is.
+type at string
+
+func (a at) Endpoint(context.Context, uint32) (string, error) { return string(a), nil }
 
 // A resolver knows one twin, and counts the questions.
 type resolver struct {
@@ -145,7 +215,7 @@ func TestForgedMessagesAreNotLookedUpWithoutEnd(t *testing.T) {
 	for id := range uint32(100) {
 		_ = d.Verify(t.Context(), 9000+id, challenge, signature)
 	}
-	if endpoint, err := d.Endpoint(t.Context(), 1001); err != nil || endpoint != "192.0.2.7:8051" || source.asked != 22 {
+	if endpoint, err := d.Endpoint(t.Context(), 1001); err != nil || endpoint != "http://192.0.2.7:8051" || source.asked != 22 {
 		t.Errorf("our own message: %q, %v after %d questions", endpoint, err, source.asked)
 	}
 	now = now.Add(time.Second)

@@ -46,6 +46,7 @@ func daemonFlags() []cli.Flag {
 	}
 	flags = append(flags, secretFlags()...)
 	flags = append(flags, networkFlags()...)
+	flags = append(flags, tlsFlags()...)
 	flags = append(flags, redisFlags()...)
 	flags = append(flags, &cli.StringFlag{Name: "instance", Category: groupRedis, EnvVars: variable("instance"),
 		Usage: "`NAME` of this relay among those of the same Redis; keep it over restarts (default host name and listen address)"})
@@ -66,6 +67,8 @@ func networkFlags() []cli.Flag {
 			Usage: "`PORT` of relays whose twin record names none"},
 		&cli.StringSliceFlag{Name: "allow-network", Category: groupNetwork, EnvVars: variable("allow-network"),
 			Usage: "private, loopback or link-local `CIDR` whose addresses may be dialled; repeatable (default none)"},
+		&cli.StringSliceFlag{Name: "allow-port", Category: groupNetwork, EnvVars: variable("allow-port"),
+			Usage: "`PORT`, or range such as 8000-8999, that may be dialled besides --peer-port; repeatable (default none)"},
 	}
 }
 

@@ -17,11 +17,12 @@ const (
 )
 
 // optionGroups is the order in which the help shows options.
-var optionGroups = [...]string{groupIdentity, groupNetwork, groupRedis, groupServices, groupLimits, groupLog, ""}
+var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupLog, ""}
 
 const (
 	groupIdentity = "Who this twin is"
 	groupNetwork  = "Network"
+	groupTLS      = "TLS (files are read again when they change)"
 	groupRedis    = "Local Redis"
 	groupServices = "Services"
 	groupLimits   = "Limits"

@@ -20,6 +20,7 @@ const stopHTTP = 5 * time.Second
 // closes the listener.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log zerolog.Logger) error {
 	server := httpapi.HTTPServer(h)
+	server.ErrorLog = errorLog(log)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
 	select {

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/msgbusd/msgbusd/internal/redistest"
+	"github.com/msgbusd/msgbusd/internal/tlstest"
 )
 
 // TestScripts runs testdata/script: what the program does, one behaviour a file.
@@ -30,6 +31,7 @@ import (
 //	await NAME PATTERN         wait for a line on its standard error
 //	ended NAME CODE            wait for its end
 //	halt NAME SIGNAL CODE      end it, and compare the exit status
+//	certificate NAME…          NAME.crt and NAME.key for 127.0.0.1, of the authority in ca.pem
 //	fleet                      two twins: $REDIS1, $REDIS2, $LISTEN1, $LISTEN2, $REGISTRY
 //
 // What a started process said is in NAME.err and NAME.out, once it has ended.
@@ -59,6 +61,8 @@ func TestScripts(t *testing.T) {
 			"ended":      cmdEnded,
 			"halt":       cmdHalt,
 			"fleet":      cmdFleet,
+
+			"certificate": cmdCertificate,
 		},
 	})
 }
@@ -190,6 +194,15 @@ func (w *world) ended(ts *testscript.TestScript, name, code string) {
 	}
 }
 
+func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "certificate NAME…")
+	ca := tlstest.New(worldOf(ts).t)
+	ts.Check(os.Rename(ca.File, ts.MkAbs("ca.pem")))
+	for _, name := range args {
+		ca.Renew(tlstest.Pair{Certificate: ts.MkAbs(name + ".crt"), Key: ts.MkAbs(name + ".key")}, "127.0.0.1")
+	}
+}
+
 func cmdFleet(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 0, "fleet")
 	w := worldOf(ts)
@@ -208,7 +221,7 @@ func cmdFleet(ts *testscript.TestScript, neg bool, args []string) {
 		n := strconv.Itoa(i + 1)
 		redis := w.redis(ts, "REDIS"+n)
 		w.start(ts, "daemon"+n, "msgbusd", "--substrate", "http://"+ts.Getenv("REGISTRY"), "--twin", fmt.Sprint(1001+i), "--mnemonics", secret,
-			"--redis", redis.Addr(), "--listen", ts.Getenv("LISTEN"+n), "--admin-listen", "127.0.0.1:0", "--allow-network", "127.0.0.0/8")
+			"--redis", redis.Addr(), "--listen", ts.Getenv("LISTEN"+n), "--admin-listen", "127.0.0.1:0", "--allow-network", "127.0.0.0/8", "--allow-port", "1-65535")
 	}
 	for _, name := range []string{"daemon1", "daemon2"} {
 		w.programs[name].err.await(w.t, `serving .*twin=100`)

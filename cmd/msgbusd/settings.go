@@ -26,6 +26,8 @@ type settings struct {
 	listen      string
 	adminListen string
 	peerPort    uint16
+	ports       []twin.Ports // that may be dialled
+	tls         tlsFiles
 	instance    string
 	workers     int
 	maxExp      time.Duration
@@ -93,6 +95,13 @@ func readSettings(c *cli.Context) (*settings, error) {
 	if s.allow, err = readNetworks(c.StringSlice("allow-network")); err != nil {
 		return nil, err
 	}
+	if s.ports, err = readPorts(c.StringSlice("allow-port")); err != nil {
+		return nil, err
+	}
+	s.ports = append(s.ports, twin.Ports{First: s.peerPort, Last: s.peerPort})
+	if s.tls, err = readTLS(c); err != nil {
+		return nil, err
+	}
 	if s.instance == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -149,6 +158,17 @@ func readNetworks(texts []string) (networks []netip.Prefix, err error) {
 		networks = append(networks, p)
 	}
 	return networks, nil
+}
+
+func readPorts(texts []string) (ports []twin.Ports, err error) {
+	for _, text := range texts {
+		p, err := twin.ParsePorts(text)
+		if err != nil {
+			return nil, withHint(configError("--allow-port %q: %w", text, err), "such as 8100 or 8000-8999")
+		}
+		ports = append(ports, p)
+	}
+	return ports, nil
 }
 
 // readRedis reads where Redis is. The address may hold a password, which the

@@ -54,6 +54,10 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 			wants: [4]any{[]string{"*"}, []string{"a", "b"}, []string{"c", "d"}, []string{"e"}}},
 		{option: "allow-network", file: "[10.1.0.0/16, 10.2.0.0/16]", env: "10.3.0.0/16, 10.4.0.0/16", option1: "10.5.0.0/16",
 			get: func(s *settings) any { return fmt.Sprint(s.allow) }, wants: [4]any{"[]", "[10.1.0.0/16 10.2.0.0/16]", "[10.3.0.0/16 10.4.0.0/16]", "[10.5.0.0/16]"}},
+		{option: "allow-port", file: "[1, 2-3]", env: "4, 5-6", option1: "7", get: func(s *settings) any { return fmt.Sprint(s.ports) },
+			wants: [4]any{"[{8051 8051}]", "[{1 1} {2 3} {8051 8051}]", "[{4 4} {5 6} {8051 8051}]", "[{7 7} {8051 8051}]"}},
+		{option: "peer-port", file: "1", env: "2", option1: "3", get: func(s *settings) any { return fmt.Sprint(s.ports) },
+			wants: [4]any{"[{8051 8051}]", "[{1 1}]", "[{2 2}]", "[{3 3}]"}},
 	}
 	for _, c := range cases {
 		t.Run(c.option, func(t *testing.T) {

@@ -213,7 +213,7 @@ func (f *Fleet) SiteOn(id uint32, server *redistest.Server) *Site {
 	s.Args = []string{
 		"--substrate", f.Substrate, "--twin", strconv.Itoa(int(id)), "--mnemonics-file", SecretFile(f.t, s.Secret),
 		"--redis", server.URL(), "--listen", s.Listen, "--admin-listen", s.Admin,
-		"--allow-network", "127.0.0.0/8", "--log-level", "debug",
+		"--allow-network", "127.0.0.0/8", "--allow-port", "1-65535", "--log-level", "debug",
 	}
 	f.Register(id, s.Identity.Account(), s.Listen)
 	return s

@@ -45,6 +45,7 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 		"127.0.0.1" + port, "169.254.169.254", "[::1]" + port, "[::ffff:127.0.0.1]" + port, "[64:ff9b::7f00:1]" + port, "[2002:7f00:1::]" + port,
 		"0.0.0.0" + port, "10.0.0.1" + port, "[fd00::1]" + port, "[fe80::1]" + port, "localhost" + port, "2130706433" + port, "0177.0.0.1" + port,
 		"user@127.0.0.1" + port, "unix:/tmp/redis.sock", "http://127.0.0.1" + port + "/x",
+		"https://127.0.0.1" + port, "https://localhost" + port, "https://[::ffff:127.0.0.1]" + port, "https://user@127.0.0.1" + port, "https://127.0.0.1" + port + "/x",
 	}
 	var ids []uint32
 	for i, form := range all {
