@@ -1,6 +1,9 @@
 package msgbus
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // A Reason is why a message was refused, retried, expired or buried. The same
 // word stands in logs, metrics, dead letters and the error that a caller gets.
@@ -61,8 +64,19 @@ const (
 	// ExpTooLong: a remote request asks to live longer than this relay allows.
 	ExpTooLong Reason = "exp_too_long"
 
+	// TwinNotAllowed: the operator's lists keep this relay from dealing with the
+	// twin.
+	TwinNotAllowed Reason = "twin_not_allowed"
+	// TooManyForgeries: so many signatures from the same address were not of the
+	// twins that they named that no more are checked for a moment.
+	TooManyForgeries Reason = "too_many_forgeries"
 	// BadSignature: the signature is not the source twin's.
 	BadSignature Reason = "bad_signature"
+	// KeyUncertain: the signature is not of the key that the source twin had when
+	// it was last looked up, and it may not be looked up again yet.
+	KeyUncertain Reason = "key_uncertain"
+	// RateLimited: the source sends more, or more at once, than one twin may.
+	RateLimited Reason = "rate_limited"
 	// ClockSkew: the message's `now` is more than a minute away.
 	ClockSkew Reason = "clock_skew"
 	// WrongDestination: the message is for another twin.
@@ -71,6 +85,8 @@ const (
 	WrongSource Reason = "wrong_source"
 	// NotExposed: no --expose pattern lets this command be called from remote.
 	NotExposed Reason = "not_exposed"
+	// CommandNotAllowed: --allow-command names other twins for this command.
+	CommandNotAllowed Reason = "command_not_allowed"
 	// QueueFull: the service's queue, or the number of queues that no service
 	// reads, is at its bound.
 	QueueFull Reason = "queue_full"
@@ -102,6 +118,9 @@ const (
 type Refusal struct {
 	Reason Reason
 	Text   string
+	// Rest is, of a message that may be taken later, how long to wait; 0 leaves
+	// it to the reason.
+	Rest time.Duration
 }
 
 // Refuse returns a Refusal with a formatted text.
