@@ -81,6 +81,8 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 	own := m.Source == r.opts.Twin
 	life := m.Lifetime(r.backlog.Now().Unix())
 	switch {
+	case !r.deals(m.Source):
+		return notAllowed(m.Source)
 	case m.Version != msgbus.Version:
 		return msgbus.Refuse(msgbus.BadVersion, "received invalid message: protocol version mismatch")
 	case m.Command == "":
@@ -89,12 +91,24 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: command %q is reserved", m.Command)
 	case !own && !msgbus.MatchCommand(r.opts.Expose, m.Command):
 		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", m.Command)
+	case !own && !r.opts.Policy.AdmitsCommand(m.Source, m.Command):
+		return msgbus.Refuse(msgbus.CommandNotAllowed, "twin %d may not call command %q", m.Source, m.Command)
 	case life <= 0:
 		return msgbus.Refuse(msgbus.Expired, "request timeout (expiration reached, %d)", m.Expiration)
 	case life > r.opts.MaxLife:
 		return msgbus.Refuse(msgbus.ExpTooLong, "exp %d is too long: at most %d seconds are allowed here", m.Expiration, int64(r.opts.MaxLife.Seconds()))
 	}
 	return nil
+}
+
+// deals tells whether the operator's lists let this relay deal with a twin. Its
+// own is not held back.
+func (r *Relay) deals(twin uint32) bool {
+	return twin == r.opts.Twin || r.opts.Policy.AdmitsTwin(twin)
+}
+
+func notAllowed(twin uint32) *msgbus.Refusal {
+	return msgbus.Refuse(msgbus.TwinNotAllowed, "twin %d is not one that this relay deals with", twin)
 }
 
 // AcceptReply takes a reply that twin m.Source signed for this twin. nil means

@@ -120,6 +120,13 @@ func (r *Relay) send(ctx context.Context, twin uint32, messages []msgbus.Outgoin
 	switch {
 	case len(messages) == 0:
 		return nil
+	case !r.deals(twin):
+		// It would act on the request, and its reply would be refused.
+		errs := make([]error, len(messages))
+		for i := range errs {
+			errs[i] = notAllowed(twin)
+		}
+		return errs
 	case twin == r.opts.Twin:
 		return r.sendToSelf(ctx, messages)
 	default:

@@ -29,6 +29,7 @@ type Options struct {
 	Workers int    // lanes served at once; default 1000
 
 	Expose          []string      // patterns of commands that may be called from remote; default all
+	Policy          Policy        // with whom the relay deals, and who may call what; default all
 	RefServices     []string      // patterns of commands whose services speak the Ref dialect
 	LeftCommands    []string      // patterns of commands whose services read with BRPOP
 	MaxMessage      int           // bytes of one message; default 4 MiB
