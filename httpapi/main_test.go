@@ -46,12 +46,19 @@ type recorder struct {
 	replies  []*msgbus.Message
 	commands []*msgbus.Message
 	err      error
+
+	hang chan struct{} // if not nil, what is taken is dealt with when it is closed
 }
 
 func (r *recorder) take(list *[]*msgbus.Message, m *msgbus.Message) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*list = append(*list, m)
+	if r.hang != nil {
+		r.mu.Unlock()
+		<-r.hang
+		r.mu.Lock()
+	}
 	return r.err
 }
 

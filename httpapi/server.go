@@ -32,11 +32,22 @@ type Results interface {
 }
 
 // A Verifier knows the keys of all twins. Its errors are *msgbus.Refusal:
-// BadSignature, TwinNotFound, ResolverUnavailable when it cannot know now, or
-// TooManyLookups when it may not ask now.
+// BadSignature, TwinNotFound, ResolverUnavailable when it cannot know now,
+// TooManyLookups when it may not ask now, or KeyUncertain when it may not ask
+// again now whether the twin has a new key.
 type Verifier interface {
 	Verify(ctx context.Context, twin uint32, challenge, signature []byte) error
 }
+
+// A Policy says with which twins this relay deals. It is asked before anything is
+// looked up for a message, and so of twins that nobody may know.
+type Policy interface {
+	AdmitsTwin(twin uint32) bool
+}
+
+type everybody struct{}
+
+func (everybody) AdmitsTwin(uint32) bool { return true }
 
 // A Signer has this twin's key.
 type Signer interface {
@@ -53,9 +64,15 @@ type ServerOptions struct {
 	MaxWaits    int              // long polls at once for one address, or one /64 of IPv6; default 8
 	MaxAllWaits int              // long polls at once in all; default 256
 	LongestWait time.Duration    // of a long poll; default 30 s
+	Policy      Policy           // with whom to deal; default everybody
 	Stop        <-chan struct{}  // closed when long polls are to end; may be nil
 	Now         func() time.Time // the clock that `now` is held against; default time.Now
 	Log         zerolog.Logger
+
+	MaxTwinAtOnce    int // requests of one twin handled at once; default 64
+	MaxTwinRate      int // messages a second of one twin; default no limit
+	MaxTwinBytes     int // bytes a second of one twin; default no limit
+	MaxBadSignatures int // failed checks a second of who claims, at one address, to be one twin; default 10
 }
 
 // A Server is the public side of a relay.
@@ -68,6 +85,9 @@ type Server struct {
 	inFlight *semaphore.Weighted
 	waits    waits
 	log      zerolog.Logger // of what strangers cause
+
+	limits    *limits
+	forgeries *forgeries
 }
 
 // NewServer returns a Server.
@@ -90,8 +110,18 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Policy == nil {
+		opts.Policy = everybody{}
+	}
+	if opts.MaxTwinAtOnce == 0 {
+		opts.MaxTwinAtOnce = 64
+	}
+	if opts.MaxBadSignatures == 0 {
+		opts.MaxBadSignatures = 10
+	}
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
+		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures),
 		inFlight: semaphore.NewWeighted(opts.MaxInFlight),
 		waits:    waits{most: opts.MaxWaits, mostAll: opts.MaxAllWaits},
 		// Strangers must not fill the disk with lines, nor hide one kind behind another.
@@ -146,8 +176,9 @@ func (s *Server) reply(w http.ResponseWriter, req *http.Request) {
 
 // receive takes one signed message from another relay.
 func (s *Server) receive(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error, accept func(context.Context, *msgbus.Message) error) {
-	m, err := s.authenticate(w, req, check)
+	m, done, err := s.authenticate(w, req, check)
 	if err == nil {
+		defer done()
 		err = accept(req.Context(), m)
 	}
 	if err != nil {
@@ -158,9 +189,10 @@ func (s *Server) receive(w http.ResponseWriter, req *http.Request, check func(*m
 }
 
 func (s *Server) command(w http.ResponseWriter, req *http.Request) {
-	m, err := s.authenticate(w, req, (*msgbus.Message).CheckProxied)
+	m, done, err := s.authenticate(w, req, (*msgbus.Message).CheckProxied)
 	var queue string
 	if err == nil {
+		defer done()
 		queue, err = s.relay.AcceptCommand(req.Context(), m)
 	}
 	if err != nil {
@@ -171,36 +203,52 @@ func (s *Server) command(w http.ResponseWriter, req *http.Request) {
 }
 
 // authenticate reads a message and makes sure that its source signed it for
-// this twin, now. What costs least comes first: nobody is looked up for a
-// message that could not be accepted anyway.
-func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error) (*msgbus.Message, error) {
+// this twin, now, and may send it; done must be called when it has been dealt
+// with. What costs least comes first: nobody is looked up for a message that could
+// not be accepted anyway.
+func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error) (m *msgbus.Message, done func(), err error) {
 	body, err := s.readBody(w, req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	m, err := msgbus.Decode(body)
+	m, err = msgbus.Decode(body)
 	if err != nil {
-		return m, err
+		return m, nil, err
 	}
+	signature, err := s.checkForm(m, check)
+	if err != nil {
+		return m, nil, err
+	}
+	challenge := m.Challenge()
+	err = s.verify(req, m.Source, func() error { return s.verifier.Verify(req.Context(), m.Source, challenge[:], signature) })
+	if err != nil {
+		return m, nil, err
+	}
+	done, err = s.limits.begin(m.Source, 1, len(body))
+	return m, done, err
+}
+
+// checkForm tells whether a message could be accepted, whoever signed it, and
+// returns its signature.
+func (s *Server) checkForm(m *msgbus.Message, check func(*msgbus.Message, uint32) error) ([]byte, error) {
 	m.Note = nil
 	if err := check(m, s.opts.Twin); err != nil {
-		return m, err
+		return nil, err
 	}
 	if m.Epoch != "" && !plainEpoch(m.Epoch) {
-		return m, msgbus.Refuse(msgbus.Malformed, "epoch is not 1 to 32 hexadecimal digits")
+		return nil, msgbus.Refuse(msgbus.Malformed, "epoch is not 1 to 32 hexadecimal digits")
 	}
 	if err := checkClock(s.opts.Now().Unix(), m.Now); err != nil {
-		return m, err
+		return nil, err
 	}
 	signature, err := hex.DecodeString(m.Signature)
 	if err != nil || len(signature) != 65 {
-		return m, msgbus.Refuse(msgbus.BadSignature, "sig is not the hex of 65 bytes")
+		return nil, msgbus.Refuse(msgbus.BadSignature, "sig is not the hex of 65 bytes")
 	}
 	// A signature is accepted once, told by this text: hex in another case must
 	// not make it another one.
 	m.Signature = hex.EncodeToString(signature)
-	challenge := m.Challenge()
-	return m, s.verifier.Verify(req.Context(), m.Source, challenge[:], signature)
+	return signature, nil
 }
 
 // checkClock holds a message's `now` against the clock here.
@@ -233,11 +281,13 @@ func status(r msgbus.Reason) int {
 	switch r {
 	case msgbus.TooLarge:
 		return http.StatusRequestEntityTooLarge
-	case msgbus.NotExposed:
+	case msgbus.NotExposed, msgbus.TwinNotAllowed, msgbus.CommandNotAllowed:
 		return http.StatusForbidden
 	case msgbus.BelowWindow:
 		return http.StatusConflict
-	case msgbus.QueueFull, msgbus.Overloaded, msgbus.TooManyLookups, msgbus.StorageFull, msgbus.StorageFailed:
+	case msgbus.RateLimited, msgbus.TooManyForgeries:
+		return http.StatusTooManyRequests
+	case msgbus.QueueFull, msgbus.Overloaded, msgbus.TooManyLookups, msgbus.KeyUncertain, msgbus.StorageFull, msgbus.StorageFailed:
 		return http.StatusServiceUnavailable
 	case msgbus.ResolverUnavailable:
 		return http.StatusBadGateway
@@ -266,10 +316,15 @@ func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Mess
 	}
 	event.Msg("refused a message")
 	code := status(refusal.Reason)
-	if code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(refusal.Rest)))
 	}
 	writeError(w, code, refusal)
+}
+
+// wholeSeconds is a wait as Retry-After tells it: none is a second.
+func wholeSeconds(wait time.Duration) int {
+	return int(max(1, (wait+time.Second-1)/time.Second))
 }
 
 // errorBody is what published clients show: they read Message.
