@@ -220,12 +220,13 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
-		Twin: id, Workers: s.workers, Expose: s.expose, RefServices: s.refServices, LeftCommands: s.brpop,
+		Twin: id, Workers: s.workers, Expose: s.expose, Policy: s.policy, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
 		Drain: s.drain, Beat: beat, Log: d.log,
 	}, d.store, client)
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
+		Policy: &s.policy, MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures,
 	}, r, d.store, names, s.identity)
 
 	d.ready.not("the relay has no session yet")

@@ -76,6 +76,12 @@ func serviceFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "expose", Category: groupServices, EnvVars: variable("expose"), Value: cli.NewStringSlice("*"),
 			Usage: "`GLOB` of commands that other twins may call; repeatable"},
+		&cli.StringSliceFlag{Name: "allow-twin", Category: groupServices, EnvVars: variable("allow-twin"),
+			Usage: "number or `RANGE` (1000-1999) of twins to deal with, and with no others; repeatable (default all)"},
+		&cli.StringSliceFlag{Name: "deny-twin", Category: groupServices, EnvVars: variable("deny-twin"),
+			Usage: "number or `RANGE` of twins not to deal with, whatever --allow-twin says; repeatable (default none)"},
+		&cli.StringSliceFlag{Name: "allow-command", Category: groupServices, EnvVars: variable("allow-command"),
+			Usage: "`GLOB=TWINS` of commands that no others may call, such as zos.*=10,11,1000-1999; repeatable (default all may call all)"},
 		&cli.StringSliceFlag{Name: "ref-services", Category: groupServices, EnvVars: variable("ref-services"),
 			Usage: "`GLOB` of commands whose services speak the dialect of rmb-rs (ref instead of uid); repeatable"},
 		&cli.StringSliceFlag{Name: "brpop", Category: groupServices, EnvVars: variable("brpop"),
@@ -98,6 +104,10 @@ func limitFlags() []cli.Flag {
 		number("max-replies", 100_000, "`NUMBER` of replies that wait for one twin; then its requests are refused"),
 		number("max-dead", 10_000, "`NUMBER` of dead letters that are kept, about"),
 		number("max-in-flight", 64<<20, "`BYTES` of large messages on their way at once, in and out each"),
+		number("max-twin-at-once", 64, "`NUMBER` of requests that one twin's relay or clients may have handled at once; then they are told to come again"),
+		number("max-twin-rate", 0, "`NUMBER` of messages a second that one twin may send; then it is told to come again (default no limit)"),
+		number("max-twin-bytes", 0, "`BYTES` a second that one twin may send; then it is told to come again (default no limit)"),
+		number("max-bad-signatures", 10, "`NUMBER` of signatures a second that may fail, of whoever claims at one address to be one twin; then no more are checked"),
 		&cli.DurationFlag{Name: "drain", Category: groupLimits, EnvVars: variable("drain"), Value: 10 * time.Second,
 			Usage: "longest `TIME` that a stop waits for what is in flight"},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/relay"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -38,6 +39,7 @@ type settings struct {
 	refServices []string
 	brpop       []string
 	allow       []netip.Prefix
+	policy      relay.Policy
 }
 
 // Format prints nothing of the settings, whatever the verb: the password of Redis is
@@ -49,10 +51,15 @@ type bounds struct {
 	maxBacklog, maxQueue, maxUnread, maxReplies, maxDead int // entries
 	maxDestinations                                      int // of one request
 	maxInFlight                                          int // bytes, each way
+	maxTwinAtOnce, maxTwinRate, maxTwinBytes             int // of one twin: requests, messages a second, bytes a second
+	maxBadSignatures                                     int // a second, of a twin and an address
 }
 
 // boundOptions are the options of bounds and the others that count something.
-var boundOptions = [...]string{"workers", "max-body", "max-backlog", "max-queue", "max-unread", "max-replies", "max-dead", "max-dst", "max-in-flight"}
+var boundOptions = [...]string{"workers", "max-body", "max-backlog", "max-queue", "max-unread", "max-replies", "max-dead", "max-dst", "max-in-flight", "max-twin-at-once", "max-bad-signatures"}
+
+// rateOptions are those of which 0 means no limit.
+var rateOptions = [...]string{"max-twin-rate", "max-twin-bytes"}
 
 // readSettings checks what the command line, the environment and the
 // configuration file say.
@@ -83,6 +90,8 @@ func readSettings(c *cli.Context) (*settings, error) {
 			maxBacklog: c.Int("max-backlog"), maxQueue: c.Int("max-queue"), maxUnread: c.Int("max-unread"),
 			maxReplies: c.Int("max-replies"), maxDead: c.Int("max-dead"),
 			maxDestinations: c.Int("max-dst"), maxInFlight: c.Int("max-in-flight"),
+			maxTwinAtOnce: c.Int("max-twin-at-once"), maxTwinRate: c.Int("max-twin-rate"), maxTwinBytes: c.Int("max-twin-bytes"),
+			maxBadSignatures: c.Int("max-bad-signatures"),
 		},
 		drain:       c.Duration("drain"),
 		expose:      c.StringSlice("expose"),
@@ -100,6 +109,9 @@ func readSettings(c *cli.Context) (*settings, error) {
 	}
 	s.ports = append(s.ports, twin.Ports{First: s.peerPort, Last: s.peerPort})
 	if s.tls, err = readTLS(c); err != nil {
+		return nil, err
+	}
+	if s.policy, err = readPolicy(c); err != nil {
 		return nil, err
 	}
 	if s.instance == "" {
@@ -134,6 +146,11 @@ func checkSettings(c *cli.Context) error {
 			return configError("--%s must be 1 or more", option)
 		}
 	}
+	for _, option := range rateOptions {
+		if c.Int(option) < 0 {
+			return configError("--%s must be 1 or more, or 0 for no limit", option)
+		}
+	}
 	for _, option := range []string{"max-exp", "drain"} {
 		if c.Duration(option) < time.Second {
 			return configError("--%s must be 1s or more", option)
@@ -147,6 +164,21 @@ func checkSettings(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// readPolicy reads with whom the relay deals, and who may call what.
+func readPolicy(c *cli.Context) (p relay.Policy, err error) {
+	const hint = "one twin is 1001, a range 1000-1999"
+	if p.Allow, err = relay.ParseTwins(c.StringSlice("allow-twin")); err != nil {
+		return p, withHint(configError("--allow-twin: %w", err), hint)
+	}
+	if p.Deny, err = relay.ParseTwins(c.StringSlice("deny-twin")); err != nil {
+		return p, withHint(configError("--deny-twin: %w", err), hint)
+	}
+	if p.Commands, err = relay.ParseCommandRules(c.StringSlice("allow-command")); err != nil {
+		return p, withHint(configError("--allow-command: %w", err), "a pattern and the twins that may call what fits it: zos.*=10,11,1000-1999")
+	}
+	return p, nil
 }
 
 func readNetworks(texts []string) (networks []netip.Prefix, err error) {

@@ -97,6 +97,31 @@ func TestListsAreRepeatableFlags(t *testing.T) {
 	}
 }
 
+// A rule that is cut at its commas, as every list is, must not lose its twins,
+// wherever it is written.
+func TestCommandRulesKeepTheirTwins(t *testing.T) {
+	check := func(where, file string, args ...string) {
+		t.Helper()
+		s, err := settingsOf(t, file, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for twin, may := range map[uint32]bool{10: true, 11: true, 15: false, 20: true, 25: true, 26: false} {
+			if got := s.policy.AdmitsCommand(twin, "zos.x"); got != may {
+				t.Errorf("%s: twin %d may call zos.x: %t, want %t", where, twin, got, may)
+			}
+		}
+		if !s.policy.AdmitsCommand(30, "other") || s.policy.AdmitsCommand(10, "other") {
+			t.Errorf("%s: the second rule is lost", where)
+		}
+	}
+	check("flag", "", "--allow-command", "zos.*=10,11,20-25", "--allow-command", "other=30")
+	check("list of the file", "allow-command: ['zos.*=10,11,20-25', other=30]")
+	check("file", "allow-command: 'zos.*=10,11,20-25,other=30'")
+	t.Setenv("MSGBUSD_ALLOW_COMMAND", "zos.*=10,11,20-25,other=30")
+	check("variable", "")
+}
+
 // Every option can be set in all three ways, or the last line of --help lies.
 func TestEveryOptionHasItsVariable(t *testing.T) {
 	for _, f := range daemonFlags() {

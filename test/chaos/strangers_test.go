@@ -30,7 +30,8 @@ func newAttacker(r *row, front ...func(http.Handler) http.Handler) *attacker {
 	r.Helper()
 	f := fleettest.New(r, front...)
 	b := f.Site(1002, redistest.AppendOnly("always"))
-	b.Start("--log-level", "error")
+	// Forged signatures are to be checked, and not only to be counted.
+	b.Start("--log-level", "error", "--max-bad-signatures", "1000000")
 	transport := &http.Transport{MaxIdleConnsPerHost: 16, MaxConnsPerHost: 16}
 	r.Cleanup(transport.CloseIdleConnections)
 	return &attacker{row: r, fleet: f, b: b, client: &http.Client{Transport: transport, Timeout: fleettest.Patience}}
