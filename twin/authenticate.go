@@ -2,6 +2,7 @@ package twin
 
 import (
 	"context"
+	"time"
 )
 
 // Verify checks that a twin signed a message, by its record of now: anybody can
@@ -14,10 +15,11 @@ import (
 //     signature is refused. So a key that was given up, or stolen, is of no use a
 //     minute later, whatever else is going on, while the source answers.
 //   - It does not fit. Then the twin may have a new key, and the source is asked,
-//     at most once a minute for each twin.
+//     at most once a minute for each twin. Until then nobody knows: whoever used up
+//     the one question may be who forged a message in the twin's name.
 //
-// The error wraps [ErrSignature], [ErrNotFound], [ErrUnavailable], or [ErrTooMany]
-// if it cannot be known for now because of others.
+// The error wraps [ErrSignature], [ErrNotFound], [ErrUnavailable], or, if it cannot be
+// known for now because of others, [ErrTooMany] or a [*TooSoonError].
 func (d *Directory) Verify(ctx context.Context, id uint32, message, signature []byte) error {
 	rec, err := d.claimed(ctx, id)
 	if err != nil {
@@ -61,29 +63,36 @@ func (d *Directory) refetch(ctx context.Context, failed Record) (Record, error) 
 	if e := d.entry(id); e.state == known && e.record.PublicKey != failed.PublicKey {
 		return e.record, nil // another caller was faster
 	}
+	type outcome struct {
+		entry
+		wait time.Duration // until the source may be asked again; 0 when it was asked
+	}
 	found := d.refetches.DoChan(key(id), func() (any, error) {
 		e := d.entry(id)
-		if !e.refetched.IsZero() && d.opts.Now().Sub(e.refetched) < d.opts.Refetch {
-			return e, nil
+		if wait := d.opts.Refetch - d.opts.Now().Sub(e.refetched); !e.refetched.IsZero() && wait > 0 {
+			return outcome{e, wait}, nil
 		}
 		e, err := d.askForStranger(ctx, id, d.misfits)
 		if err == nil {
 			e = d.update(id, func(e *entry) { e.refetched = d.opts.Now() })
 		}
-		return e, err
+		return outcome{e, 0}, err
 	})
 	select {
 	case r := <-found:
 		if r.Err != nil {
 			return failed, wrapTwin(id, r.Err)
 		}
-		e := r.Val.(entry)
+		e := r.Val.(outcome)
 		if e.cause != nil {
 			return failed, wrapTwin(id, unavailable(e.cause))
 		}
 		rec, err := e.fallback(d.opts.Now(), d.opts)
 		if err != nil {
 			return failed, wrapTwin(id, err)
+		}
+		if rec.PublicKey == failed.PublicKey && e.wait > 0 {
+			return failed, wrapTwin(id, &TooSoonError{e.wait})
 		}
 		return rec, nil
 	case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Source knows twins: a resolver, a registry, or several in turn. Its answers
@@ -35,6 +36,14 @@ var (
 	// asked for. It comes wrapped together with ErrUnavailable.
 	ErrLying = errors.New("resolver gave a wrong answer")
 )
+
+// A TooSoonError says that a twin's record was fetched so lately that it may not
+// be fetched again yet.
+type TooSoonError struct{ Wait time.Duration }
+
+func (e *TooSoonError) Error() string {
+	return fmt.Sprintf("asked less than a minute ago; not again for %s", e.Wait)
+}
 
 // unavailable returns err as one that wraps ErrUnavailable, and once only.
 func unavailable(err error) error {

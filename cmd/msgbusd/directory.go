@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -46,9 +47,14 @@ var tooManyLookups = msgbus.Refuse(msgbus.TooManyLookups, "too many twins are be
 // Verify checks a signature against the twin's record of now.
 func (d *directory) Verify(ctx context.Context, id uint32, challenge, signature []byte) error {
 	err := d.twins.Verify(ctx, id, challenge, signature)
+	var soon *twin.TooSoonError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &soon):
+		r := msgbus.Refuse(msgbus.KeyUncertain, "the signature is not of the key that twin %d had when it was last looked up; if it has a new one, send the message again in %d seconds", id, int(math.Ceil(soon.Wait.Seconds())))
+		r.Rest = soon.Wait
+		return r
 	case errors.Is(err, twin.ErrSignature):
 		return msgbus.Refuse(msgbus.BadSignature, "the signature is not of twin %d", id)
 	case errors.Is(err, twin.ErrNotFound):

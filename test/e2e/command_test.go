@@ -198,6 +198,7 @@ func TestBadCommandIsRefusedWithItsReason(t *testing.T) {
 	good := client.Command("echo", "x", b.ID)
 	resign := func(key string, v any) fleettest.Message { return client.Sign(good.With(key, v)) }
 	nobody := fleettest.NewPerson(t, 7002)
+	other := f.Stranger(7003, "") // twice within a minute, a key is uncertain
 	for what, c := range map[string]struct {
 		m      fleettest.Message
 		status int
@@ -206,7 +207,7 @@ func TestBadCommandIsRefusedWithItsReason(t *testing.T) {
 		"no signature":           {good.Without("sig"), 400, "bad_signature"},
 		"signature of another":   {good.With("sig", nobody.Sign(good).Text("sig")), 400, "bad_signature"},
 		"long signature":         {good.With("sig", good.Text("sig")+"00"), 400, "bad_signature"},
-		"data changed":           {good.With("dat", fleettest.Encode("y")), 400, "bad_signature"},
+		"data changed":           {other.Command("echo", "x", b.ID).With("dat", fleettest.Encode("y")), 400, "bad_signature"},
 		"source not registered":  {nobody.Command("echo", "x", b.ID), 400, "twin_not_found"},
 		"another twin's":         {client.Command("echo", "x", 1003), 400, "wrong_destination"},
 		"two destinations":       {resign("dst", []uint32{1002, 1003}), 400, "wrong_destination"},

@@ -62,6 +62,7 @@ func TestStrangersCannotReachWhatIsNotTheirs(t *testing.T) {
 	t.Parallel()
 	f, a, b := fleettest.Pair(t)
 	x := newForeign(t, f, 1003)
+	f.Stranger(1004, "")
 	b.Echo()
 	a.WantAnswer(b.ID)
 	victim := b.ServeMessages("victim", func(fleettest.Message) fleettest.Message { return nil })
@@ -112,7 +113,7 @@ func TestStrangersCannotReachWhatIsNotTheirs(t *testing.T) {
 		wantRefused(a, "/zbus-remote", x.Sign(request.With(c.key, c.v)), c.reason)
 	}
 	wantRefused(a, "/zbus-remote", request, "bad_signature")
-	wantRefused(a, "/zbus-remote", x.Sign(request).With("src", 1002), "bad_signature") // as another twin
+	wantRefused(a, "/zbus-remote", x.Sign(request).With("src", 1004), "bad_signature") // as another twin
 
 	// Replies: from a twin that was not asked, to a request that is another's.
 	reply := x.Wire("victim", "forged", a.ID, 1).With("uid", uid)
