@@ -24,21 +24,33 @@ const noEpoch = "-"
 // or QueueWrongType. Requests with a digest must be signed in the same minute.
 // c is the claim that the requests came from, nil when they came by HTTP.
 func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	t := &msgbus.Transfer{Source: source, Epoch: epoch}
+	if len(requests) > 0 {
+		t.Signed = requests[0].Now
+	}
+	return s.accept(ctx, c, t, requests)
+}
+
+// AcceptSigned is Accept for requests under one signature, which is noted in the
+// same step, also when there are none. It returns msgbus.ErrRepeated, and has
+// done nothing, when the signature was accepted before.
+func (s *Store) AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	return s.accept(ctx, nil, t, requests)
+}
+
+func (s *Store) accept(ctx context.Context, c *msgbus.Claim, transfer *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	source, epoch := transfer.Source, transfer.Epoch
 	if !isEpoch(epoch) {
 		return nil, fmt.Errorf("accept requests of twin %d: the epoch is not up to %d lower-case hex digits", source, maxEpoch)
 	}
 	t := id(source)
-	minute := int64(0)
-	if len(requests) > 0 {
-		minute = requests[0].Now / 60
-	}
 	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
-		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(minute), s.keys.seen(t),
+		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(transfer.Signed / 60), s.keys.seen(t),
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
 	session, claim := s.claimAtStake(c)
-	keys = append(keys, s.keys.sessions(), claim)
+	keys = append(keys, s.keys.sessions(), claim, s.keys.openCounts())
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
-		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies}
+		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies, transfer.Digest}
 	for _, r := range requests {
 		kind := "deliver"
 		if r.Refused {
@@ -137,7 +149,7 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 // Depart puts services' replies on the lanes to the twins that asked and closes
 // the records that they answer. The outcomes are msgbus.Sent or TooLate.
 func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
-	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes()}
+	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts()}
 	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
 	for _, d := range departures {
 		epoch := d.Open.Epoch

@@ -19,7 +19,7 @@ func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.An
 	for _, a := range answers {
 		m := a.Entry.Message
 		lane := id(m.Destinations[0])
-		keys = append(keys, m.ReturnQueue, s.keys.laneRequests(lane), s.keys.laneTries(lane))
+		keys = append(keys, m.ReturnQueue, s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane))
 		outcome, position := "answered", ""
 		if a.Failed {
 			outcome = "failed"

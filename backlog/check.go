@@ -26,6 +26,7 @@ const (
 	Unserved       State = "unserved"        // on a lane that no relay will look at
 	Overdue        State = "overdue"         // should have ended, and a relay lives that ends such
 	UnknownSession State = "unknown_session" // claimed, and nobody will give it back
+	NotCounted     State = "not_counted"     // an open request that is not counted as its twin's, or the reverse
 	InBoth         State = "in_both"         // in two places of which it can have one
 	NoWindow       State = "no_window"       // repeats of what was accepted cannot be told
 )
@@ -175,14 +176,16 @@ func (c *checker) role(key string) role {
 		return role{"hash", c.entries}
 	case k.deadlines():
 		return role{"zset", c.deadlines}
-	case k.lanes():
-		return role{"zset", c.lanes}
+	case k.lanes(), k.lanesLater():
+		return role{"zset", func(ctx context.Context) error { return c.lanes(ctx, key) }}
 	case k.replies():
 		return role{"hash", c.replies}
 	case k.repliesDeadlines():
 		return role{"zset", c.repliesDeadlines}
 	case k.open():
 		return role{"hash", c.open}
+	case k.openCounts():
+		return role{"hash", c.openCounts}
 	case k.openDeadlines():
 		return role{"zset", c.openDeadlines}
 	}
@@ -214,8 +217,8 @@ func (c *checker) laneRole(key, rest string) role {
 	switch key {
 	case c.keys.lane(twin):
 		return role{"hash", nil}
-	case c.keys.laneRequests(twin):
-		return role{"zset", func(ctx context.Context) error { return c.laneRequests(ctx, twin) }}
+	case c.keys.laneRequests(twin), c.keys.laneLater(twin):
+		return role{"zset", func(ctx context.Context) error { return c.laneRequests(ctx, key, twin) }}
 	case c.keys.laneTries(twin):
 		return role{"zset", func(ctx context.Context) error { return c.laneTries(ctx, twin) }}
 	case c.keys.laneReplies(twin):

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -16,9 +17,10 @@ func (r *rig) soundStore() (s *backlog.Store, session string) {
 	s = r.join()
 	session = r.onlySession()
 	r.join(instance("b"))
-	r.admit(s, request(1002), request(1002), request(1002))
+	r.admit(s, request(1002), request(1002), request(1002), request(1002))
 	b := r.fetch(s, 1002)
 	r.settle(s, 1002, true, b.Parcels[2])
+	r.putOff(s, 1002, time.Second, b.Parcels[3])
 	r.accept(s, 1003, sample, arrival(1), arrival(3), arrival(2))
 	r.depart(s, "1001.2", "reply")
 	r.depart(s, "1001.3", "reply")
@@ -44,7 +46,7 @@ func TestCheckNamesEachBrokenInvariant(t *testing.T) {
 		{"an entry that was sent is deleted", args{"HDEL", "backlog", "1002.3"}, "deadlines|1002.3|no_entry"},
 		{"an entry has no deadline", args{"ZREM", "deadlines", "1002.1"}, "backlog|1002.1|no_deadline"},
 		{"no entry has a deadline", args{"DEL", "deadlines"},
-			"backlog|1002.1|no_deadline backlog|1002.2|no_deadline backlog|1002.3|no_deadline"},
+			"backlog|1002.1|no_deadline backlog|1002.2|no_deadline backlog|1002.3|no_deadline backlog|1002.4|no_deadline"},
 		{"an entry has another deadline", args{"ZADD", "deadlines", "9000000000001", "1002.1"}, "backlog|1002.1|wrong_deadline"},
 		{"an entry is garbage", args{"HSET", "backlog", "1002.1", "garbage"}, "backlog|1002.1|unreadable"},
 		{"garbage stands beside the entries", args{"HSET", "backlog", "x", "garbage"}, "backlog|x|unreadable"},
@@ -56,7 +58,15 @@ func TestCheckNamesEachBrokenInvariant(t *testing.T) {
 
 		{"tries are not counted", args{"ZREM", "lane.1002.tries", "1002.1"}, "lane.1002.requests|1002.1|no_tries"},
 		{"no tries are counted", args{"DEL", "lane.1002.tries"},
-			"lane.1002.requests|1002.1|no_tries lane.1002.requests|1002.2|no_tries"},
+			"lane.1002.later|1002.4|no_tries lane.1002.requests|1002.1|no_tries lane.1002.requests|1002.2|no_tries"},
+		{"a request that is put off is deleted", args{"HDEL", "backlog", "1002.4"},
+			"deadlines|1002.4|no_entry lane.1002.later|1002.4|no_entry"},
+		{"a request that is put off is forgotten", args{"ZREM", "lane.1002.later", "1002.4"}, "lane.1002.tries|1002.4|not_on_lane"},
+		{"a request is put off and is not", args{"ZADD", "lane.1002.later", "1", "1002.1"}, "lane.1002.later|1002.1|in_both"},
+		{"a request is put off out of its order", args{"ZADD", "lane.1002.later", "7", "1002.4"}, "lane.1002.later|1002.4|wrong_place"},
+		{"a request is put off on another lane", args{"ZADD", "lane.1004.later", "4", "1002.4"},
+			"lane.1004.later|1002.4|wrong_lane lanes|1004|unserved"},
+		{"a lane with put off requests is to nobody", args{"ZADD", "lanes.later", "1", "x"}, "lanes.later|x|unreadable"},
 		{"a request is on no lane and its tries are counted", args{"ZREM", "lane.1002.requests", "1002.1"},
 			"lane.1002.tries|1002.1|not_on_lane"},
 		{"a request is on two lanes", args{"ZADD", "lane.1004.requests", "1", "1002.1"},
@@ -82,12 +92,17 @@ func TestCheckNamesEachBrokenInvariant(t *testing.T) {
 			"replies.deadlines|" + told + "|overdue"},
 
 		{"a record is deleted", args{"HDEL", "open", "1001.1"}, "open.deadlines|" + ask + "|no_record"},
-		{"a record has no deadline", args{"ZREM", "open.deadlines", ask}, "open|1001.1|no_deadline"},
+		{"a record has no deadline", args{"ZREM", "open.deadlines", ask}, "open.counts||not_counted open|1001.1|no_deadline"},
 		{"a record has another deadline", args{"ZADD", "open.deadlines", "9000000000001", ask}, "open|1001.1|wrong_deadline"},
 		{"a record is garbage", args{"HSET", "open", "1001.1", "garbage"},
 			"open.deadlines|" + ask + "|no_record open|1001.1|unreadable"},
-		{"a record's deadline is of nobody", args{"ZADD", "open.deadlines", "9000000000001", "x"}, "open.deadlines|x|unreadable"},
+		{"a record's deadline is of nobody", args{"ZADD", "open.deadlines", "9000000000001", "x"},
+			"open.counts||not_counted open.deadlines|x|unreadable"},
 		{"a record's deadline has passed", args{"ZADD", "open.deadlines", "1", ask}, "open.deadlines|" + ask + "|overdue"},
+
+		{"a record is not counted", args{"DEL", "open.counts"}, "open|1001.1|not_counted"},
+		{"a record is counted twice", args{"HSET", "open.counts", "1003 calc.add", "2"}, "open.counts||not_counted"},
+		{"a count is of none", args{"HSET", "open.counts", "1009 x", "0"}, "open.counts|1009 x|unreadable"},
 
 		{"a claim is nobody's", args{"RPUSH", "claim.feed.local", "x"}, "claim.feed.local||unknown_session"},
 		{"all sessions are forgotten", args{"DEL", "sessions"}, "claim.SESSION.local||unknown_session"},
@@ -130,8 +145,8 @@ func TestKeyOfAnotherTypeIsOneFinding(t *testing.T) {
 		ctx := r.Context()
 		for _, key := range []string{
 			"local", "remote", "reply", "retry", "backlog", "deadlines", "hold", "stats", "dead", "sessions", "instances", "suspects", "epoch",
-			"lanes", "lane.1002", "lane.1002.requests", "lane.1002.tries", "lane.1003.replies", "replies", "replies.deadlines",
-			"open", "open.deadlines", "seen.1003", "seen.1003.0", "signatures.1", "commands", "served",
+			"lanes", "lanes.later", "lane.1002", "lane.1002.requests", "lane.1002.later", "lane.1002.tries", "lane.1003.replies", "replies", "replies.deadlines",
+			"open", "open.deadlines", "open.counts", "seen.1003", "seen.1003.0", "signatures.1", "commands", "served",
 			"claim." + session + ".local", "result." + resultQueue, "twin.1002", "transfer.keys",
 		} {
 			full := "msgbus.system." + key

@@ -81,7 +81,14 @@ func (l *load) lane(s *backlog.Store, twin uint32) error {
 		_, more := s.Hasten(l.ctx, twin)
 		return errors.Join(err, more)
 	}
-	if err := s.Settle(l.ctx, twin, true, b.Parcels); err != nil {
+	if last := b.Parcels[len(b.Parcels)-1]; rand.IntN(4) == 0 && last.Kind == msgbus.RequestParcel {
+		o := msgbus.Settlement{Answered: true, PutOff: []msgbus.Parcel{last}, Why: msgbus.Deferral{Reason: msgbus.QueueFull}}
+		if err := s.Settle(l.ctx, twin, o); err != nil {
+			return err
+		}
+		b.Parcels = b.Parcels[:len(b.Parcels)-1]
+	}
+	if err := s.Settle(l.ctx, twin, msgbus.Settlement{Answered: true, Settled: b.Parcels}); err != nil {
 		return err
 	}
 	for _, p := range b.Parcels {

@@ -17,9 +17,11 @@ import (
 type name struct {
 	id      string
 	score   float64
-	missing string // the first of the other keys in which it is not, or ""
-	unsure  bool   // one of those is no key to look in
+	missing []string // those of the other keys in which it is not
+	unsure  bool     // one of those is no key to look in
 }
+
+func (n name) lacks(key string) bool { return slices.Contains(n.missing, key) }
 
 // walk reads the names in keys[0], a step at a time, and tells of each whether it
 // is in the others as well.
@@ -34,11 +36,12 @@ func (c *checker) walk(ctx context.Context, step int, keys []string, visit func(
 			id, _ := page[i].(string)
 			text, _ := page[i+1].(string)
 			score, _ := strconv.ParseFloat(text, 64)
-			n := name{id: id, score: score}
-			at, _ := page[i+2].(int64)
-			n.unsure = at < 0
-			if at > 0 {
-				n.missing = keys[at-1]
+			missing, _ := page[i+2].(string)
+			n := name{id: id, score: score, unsure: strings.Contains(missing, "?")}
+			for at, key := range keys {
+				if strings.Contains(missing, strconv.Itoa(at+1)) {
+					n.missing = append(n.missing, key)
+				}
 			}
 			names = append(names, n)
 		}
@@ -85,7 +88,7 @@ func (c *checker) deadlines(ctx context.Context) error {
 	}
 	return c.walk(ctx, namesStep, []string{k.deadlines(), k.backlog()}, func(names []name) error {
 		for _, n := range names {
-			if n.missing != "" {
+			if n.lacks(k.backlog()) {
 				c.found(k.deadlines(), n.id, NoEntry, "the request is in the backlog no more, and did not end")
 			}
 		}
@@ -112,11 +115,12 @@ func (c *checker) overdue(ctx context.Context, index, consequence string) error 
 	return nil
 }
 
-func (c *checker) lanes(ctx context.Context) error {
-	return c.walk(ctx, namesStep, []string{c.keys.lanes()}, func(names []name) error {
+// lanes looks at an index of lanes.
+func (c *checker) lanes(ctx context.Context, index string) error {
+	return c.walk(ctx, namesStep, []string{index}, func(names []name) error {
 		for _, n := range names {
 			if _, err := strconv.ParseUint(n.id, 10, 32); err != nil {
-				c.found(c.keys.lanes(), n.id, Unreadable, "no twin has this id, and the lanes behind it are not served")
+				c.found(index, n.id, Unreadable, "no twin has this id, and the lanes behind it are not served")
 			}
 		}
 		return nil
@@ -126,7 +130,7 @@ func (c *checker) lanes(ctx context.Context) error {
 // lane tells whether a lane will be served.
 func (c *checker) lane(ctx context.Context, twin string) error {
 	k := c.keys
-	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin)}, twin).Slice()
+	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin), k.laneLater(twin), k.lanesLater()}, twin).Slice()
 	if err != nil {
 		return err
 	}
@@ -138,9 +142,9 @@ func (c *checker) lane(ctx context.Context, twin string) error {
 	return nil
 }
 
-func (c *checker) laneRequests(ctx context.Context, twin string) error {
+// laneRequests looks at requests on a lane: those that are next, or put off.
+func (c *checker) laneRequests(ctx context.Context, key, twin string) error {
 	k := c.keys
-	key := k.laneRequests(twin)
 	if err := c.lane(ctx, twin); err != nil {
 		return err
 	}
@@ -152,9 +156,9 @@ func (c *checker) laneRequests(ctx context.Context, twin string) error {
 				c.found(key, n.id, Unreadable, "it is no uid")
 			case id(dst) != twin:
 				c.found(key, n.id, WrongLane, "a request for twin %d is on the lane to twin %s", dst, twin)
-			case n.missing == k.backlog():
+			case n.lacks(k.backlog()):
 				c.found(key, n.id, NoEntry, "it is on the lane, but not in the backlog: there is nothing to send")
-			case n.missing != "":
+			case n.lacks(k.laneTries(twin)):
 				c.found(key, n.id, NoTries, "failed attempts are not counted for it")
 			case n.score != float64(number):
 				c.found(key, n.id, WrongPlace, "it stands at %.0f", n.score)
@@ -165,11 +169,14 @@ func (c *checker) laneRequests(ctx context.Context, twin string) error {
 }
 
 func (c *checker) laneTries(ctx context.Context, twin string) error {
-	key := c.keys.laneTries(twin)
-	return c.walk(ctx, namesStep, []string{key, c.keys.laneRequests(twin)}, func(names []name) error {
+	key, next, later := c.keys.laneTries(twin), c.keys.laneRequests(twin), c.keys.laneLater(twin)
+	return c.walk(ctx, namesStep, []string{key, next, later}, func(names []name) error {
 		for _, n := range names {
-			if n.missing != "" {
+			switch {
+			case n.lacks(next) && n.lacks(later):
 				c.found(key, n.id, NotOnLane, "failed attempts are counted for what is not to be sent")
+			case len(n.missing) == 0 && !n.unsure:
+				c.found(later, n.id, InBoth, "it is put off, and in %s too", next)
 			}
 		}
 		return nil
@@ -193,7 +200,7 @@ func (c *checker) laneReplies(ctx context.Context, twin string) error {
 			switch own, ok := replyTwin(n.id); {
 			case ok && own != twin:
 				c.found(key, n.id, WrongLane, "a reply to twin %s is on the lane to twin %s", own, twin)
-			case n.missing != "":
+			case n.lacks(c.keys.replies()):
 				c.found(key, n.id, NoReply, "it is on the lane, but not among the replies: there is nothing to send")
 			}
 		}
@@ -213,7 +220,7 @@ func (c *checker) replies(ctx context.Context) error {
 				c.found(k.replies(), n.id, Unreadable, "it is not twin, epoch and uid")
 				continue
 			}
-			if n.missing != "" {
+			if n.lacks(k.repliesDeadlines()) {
 				c.found(k.replies(), n.id, NoDeadline, "the reply is kept for ever if it cannot be sent")
 			}
 			keys, ids = append(keys, k.laneReplies(twin)), append(ids, n.id)
@@ -241,7 +248,7 @@ func (c *checker) repliesDeadlines(ctx context.Context) error {
 		for _, n := range names {
 			if _, ok := replyTwin(n.id); !ok {
 				c.found(k.repliesDeadlines(), n.id, Unreadable, "it is not twin, epoch and uid, and the deadlines behind it are not looked at")
-			} else if n.missing != "" {
+			} else if n.lacks(k.replies()) {
 				c.found(k.repliesDeadlines(), n.id, NoReply, "a deadline stands without what it ends")
 			}
 		}
@@ -251,7 +258,7 @@ func (c *checker) repliesDeadlines(ctx context.Context) error {
 
 func (c *checker) open(ctx context.Context) error {
 	k := c.keys
-	n, err := c.findings(ctx, k.open(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines()}, "records")
+	n, err := c.findings(ctx, k.open(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines(), k.openCounts()}, "records")
 	c.report.Messages += n
 	return err
 }
@@ -261,8 +268,27 @@ func (c *checker) openDeadlines(ctx context.Context) error {
 	if err := c.overdue(ctx, k.openDeadlines(), "the record is still kept"); err != nil {
 		return err
 	}
-	_, err := c.findings(ctx, k.openDeadlines(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines()}, "deadlines")
+	_, err := c.findings(ctx, k.openDeadlines(), c.scripts.checkOpen, []string{k.open(), k.openDeadlines(), k.openCounts()}, "deadlines")
 	return err
+}
+
+// openCounts tells whether each twin has as many requests open as is believed.
+func (c *checker) openCounts(ctx context.Context) error {
+	k := c.keys
+	result, err := c.run(ctx, c.scripts.checkCounts, []string{k.openCounts(), k.openDeadlines()}, keysStep*10).Slice()
+	if err != nil {
+		return err
+	}
+	sum, _ := result[0].(int64)
+	records, _ := result[1].(int64)
+	for _, v := range result[2:] {
+		name, _ := v.(string)
+		c.found(k.openCounts(), name, Unreadable, "it is no number of open requests")
+	}
+	if sum != records && len(result) == 2 {
+		c.found(k.openCounts(), "", NotCounted, "%d requests are counted as open, and %d are", sum, records)
+	}
+	return nil
 }
 
 // claim tells whether what a session has claimed will come back.
@@ -290,7 +316,7 @@ func (c *checker) commands(ctx context.Context) error {
 	k := c.keys
 	return c.walk(ctx, namesStep, []string{k.unread(), k.served()}, func(names []name) error {
 		for _, n := range names {
-			if n.missing == "" && !n.unsure {
+			if len(n.missing) == 0 && !n.unsure {
 				c.found(k.unread(), n.id, InBoth, "the command is in %s too", k.served())
 			}
 		}

@@ -82,6 +82,25 @@ func (s *Store) Entry(ctx context.Context, uid string) (*msgbus.Entry, error) {
 	return ParseEntry(raw)
 }
 
+// Entries returns the backlog entries of several uids, "" for those that have
+// none, as [ParseEntry] reads them.
+func (s *Store) Entries(ctx context.Context, uids []string) ([]string, error) {
+	entries := make([]string, len(uids))
+	if len(uids) == 0 {
+		return entries, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	values, err := s.rdb.HMGet(ctx, s.keys.backlog(), uids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read %d backlog entries: %w", len(uids), translate(err))
+	}
+	for i, v := range values {
+		entries[i], _ = v.(string)
+	}
+	return entries, nil
+}
+
 // entries reads what due, fail and exhausted return. One that cannot be read
 // goes to the dead letters, or it would come up for ever: nobody can be answered.
 func (s *Store) entries(ctx context.Context, pairs []string) ([]*msgbus.Entry, error) {

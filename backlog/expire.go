@@ -39,7 +39,7 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 		}
 	}
 	for {
-		n, err := s.expiring(ctx, s.scripts.closeOpen, []string{s.keys.openDeadlines(), s.keys.open()}, expireMost).Int()
+		n, err := s.expiring(ctx, s.scripts.closeOpen, []string{s.keys.openDeadlines(), s.keys.open(), s.keys.openCounts()}, expireMost).Int()
 		if err != nil {
 			return dropped, fmt.Errorf("close expired records: %w", err)
 		}
@@ -65,7 +65,7 @@ func (s *Store) forgetReplies(ctx context.Context) (int, error) {
 		byTwin[uint32(twin)] = append(byTwin[uint32(twin)], msgbus.Parcel{Kind: msgbus.ReplyParcel, ID: replyID})
 	}
 	for twin, parcels := range byTwin {
-		if err := s.Settle(ctx, twin, false, parcels); err != nil {
+		if err := s.Settle(ctx, twin, msgbus.Settlement{Settled: parcels}); err != nil {
 			return 0, err
 		}
 	}

@@ -40,18 +40,21 @@ func (k keys) dead() string      { return k.system("dead") }      // stream of d
 func (k keys) transferKeys() string { return k.system("transfer.keys") }
 
 // Lanes.
-func (k keys) lanes() string { return k.system("lanes") } // sorted set: twin → ms when it is due; see FAILING in the preamble
+func (k keys) lanesLater() string { return k.system("lanes.later") } // sorted set: twin → ms before which nothing put off is offered again
+func (k keys) lanes() string      { return k.system("lanes") }       // sorted set: twin → ms when it is due; see FAILING in the preamble
 func (k keys) lane(twin string) string {
-	return k.system("lane." + twin) // hash: epoch, owner, failing, failures, reason, detail
+	return k.system("lane." + twin) // hash: epoch, owner, failing, failures, reason, detail, later_reason, later_detail
 }
 func (k keys) laneRequests(twin string) string { return k.lane(twin) + ".requests" } // sorted set: uid → its number
+func (k keys) laneLater(twin string) string    { return k.lane(twin) + ".later" }    // sorted set: the same for requests that are put off
 func (k keys) laneTries(twin string) string    { return k.lane(twin) + ".tries" }    // sorted set: uid → failures that end it
 func (k keys) laneReplies(twin string) string  { return k.lane(twin) + ".replies" }  // sorted set: id → µs before which it waits
 func (k keys) replies() string                 { return k.system("replies") }        // hash: id → reply
 func (k keys) repliesDeadlines() string        { return k.system("replies.deadlines") }
 
 // Requests of other twins.
-func (k keys) open() string          { return k.system("open") } // hash: uid → a line a record: twin, epoch, deadline, accepted, cmd
+func (k keys) open() string          { return k.system("open") }        // hash: uid → a line a record: twin, epoch, deadline, accepted, cmd
+func (k keys) openCounts() string    { return k.system("open.counts") } // hash: "<twin> <cmd>" → how many records are open
 func (k keys) openDeadlines() string { return k.system("open.deadlines") }
 func (k keys) seen(twin string) string {
 	return k.system("seen." + twin) // hash: 0 to 3 → epoch, highest number, last use

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -43,7 +45,8 @@ const endedBytes = 4 << 20
 func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	t := id(twin)
 	result, err := s.run(ctx, s.scripts.fetch,
-		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t)},
+		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t),
+			s.keys.laneLater(t), s.keys.lanesLater()},
 		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds(),
 		farthestRest.Milliseconds(), farthestHold.Microseconds()).StringSlice()
 	if err != nil {
@@ -67,16 +70,22 @@ func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	}
 }
 
-// Settle takes parcels whose outcome is known off the lane. answered says that
-// the peer did answer, which ends the lane's failing.
-func (s *Store) Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error {
+// Settle takes parcels whose outcome is known off the lane, and puts off what the
+// peer takes later: for 1 to 20 s, or less if something was put off before. What
+// is put off comes back oldest first.
+func (s *Store) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
 	t := id(twin)
-	args := []any{flag(answered)}
-	for _, p := range parcels {
+	rest := min(max(o.Why.After, firstRest), longestRest)
+	args := []any{flag(o.Answered), t, rest.Milliseconds(), string(o.Why.Reason), o.Why.Detail}
+	for _, p := range o.Settled {
 		args = append(args, string(p.Kind), p.ID)
 	}
+	for _, p := range o.PutOff {
+		args = append(args, "later", p.ID)
+	}
 	err := s.run(ctx, s.scripts.settle,
-		[]string{s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t), s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines()},
+		[]string{s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t), s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(),
+			s.keys.laneLater(t), s.keys.lanesLater()},
 		args...).Err()
 	if err != nil {
 		return fmt.Errorf("settle lane %d: %w", twin, err)
@@ -116,23 +125,44 @@ func (s *Store) Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, er
 	return s.entries(ctx, pairs)
 }
 
-// LaneFailure returns why a lane last failed, if it has not succeeded since.
-func (s *Store) LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, error) {
+// Causes returns why each of some requests has not been sent, as far as is
+// known: the reason for which it is put off, or else the last failure of its
+// lane, if that has not succeeded since.
+func (s *Store) Causes(ctx context.Context, entries []*msgbus.Entry) ([]msgbus.Failure, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	v, err := s.rdb.HMGet(ctx, s.keys.lane(id(twin)), "reason", "detail").Result()
-	if err != nil {
-		return msgbus.Failure{}, fmt.Errorf("read lane %d: %w", twin, translate(err))
+	pipe := s.rdb.Pipeline()
+	putOff := make([]*redis.FloatCmd, len(entries))
+	lanes := make(map[uint32]*redis.SliceCmd)
+	for i, e := range entries {
+		twin := e.Message.Destinations[0]
+		putOff[i] = pipe.ZScore(ctx, s.keys.laneLater(id(twin)), e.Message.UID)
+		if lanes[twin] == nil {
+			lanes[twin] = pipe.HMGet(ctx, s.keys.lane(id(twin)), "reason", "detail", "later_reason", "later_detail")
+		}
 	}
-	reason, _ := v[0].(string)
-	detail, _ := v[1].(string)
-	return msgbus.Failure{Reason: msgbus.Reason(reason), Detail: detail}, nil
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return nil, fmt.Errorf("read why requests were not sent: %w", translate(err))
+	}
+	causes := make([]msgbus.Failure, len(entries))
+	for i, e := range entries {
+		var fields [4]string
+		for f, v := range lanes[e.Message.Destinations[0]].Val() {
+			fields[f], _ = v.(string)
+		}
+		about := fields[:2]
+		if putOff[i].Err() == nil {
+			about = fields[2:]
+		}
+		causes[i] = msgbus.Failure{Reason: msgbus.Reason(about[0]), Detail: about[1]}
+	}
+	return causes, nil
 }
 
 // DueLanes names lanes that have something to do now, at most `most` that can go
 // on and `most` that failed last.
 func (s *Store) DueLanes(ctx context.Context, most int) (msgbus.DueLanes, error) {
-	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes()}, most, farthestRest.Milliseconds()).Slice()
+	result, err := s.run(ctx, s.scripts.lanes, []string{s.keys.lanes(), s.keys.lanesLater()}, most, farthestRest.Milliseconds()).Slice()
 	if err != nil {
 		return msgbus.DueLanes{}, fmt.Errorf("find due lanes: %w", err)
 	}

@@ -14,7 +14,7 @@ const longestRest = 20 * time.Second // as the design has it
 
 func (r *rig) settle(s *backlog.Store, twin uint32, answered bool, parcels ...msgbus.Parcel) {
 	r.Helper()
-	r.must(s.Settle(r.Context(), twin, answered, parcels))
+	r.must(s.Settle(r.Context(), twin, msgbus.Settlement{Answered: answered, Settled: parcels}))
 }
 
 func (r *rig) fail(s *backlog.Store, twin uint32, f msgbus.Failure) string {
@@ -22,6 +22,14 @@ func (r *rig) fail(s *backlog.Store, twin uint32, f msgbus.Failure) string {
 	ended, err := s.Fail(r.Context(), twin, f)
 	r.must(err)
 	return uidsOf(ended)
+}
+
+// cause tells why a request has not been sent.
+func (r *rig) cause(s *backlog.Store, uid string) msgbus.Failure {
+	r.Helper()
+	causes, err := s.Causes(r.Context(), []*msgbus.Entry{r.entry(s, uid)})
+	r.must(err)
+	return causes[0]
 }
 
 func uidsOf(entries []*msgbus.Entry) string {
@@ -142,17 +150,13 @@ func TestFailingLaneRestsAndThenSendsOneProbe(t *testing.T) {
 			wantEqual(r, "batch", ids(b), fmt.Sprint(uids[:1]))
 			wantEqual(r, "probe", b.Probe, true)
 		}
-		why, err := s.LaneFailure(r.Context(), 1002)
-		r.must(err)
-		wantEqual(r, "failure", why, unreachable())
+		wantEqual(r, "failure", r.cause(s, uids[2]), unreachable())
 
 		r.settle(s, 1002, true, r.fetch(s, 1002).Parcels...)
 		b := r.fetch(s, 1002)
 		wantEqual(r, "batch after success", ids(b), fmt.Sprint(uids[1:]))
 		wantEqual(r, "probe after success", b.Probe, false)
-		why, err = s.LaneFailure(r.Context(), 1002)
-		r.must(err)
-		wantEqual(r, "failure after success", why, msgbus.Failure{})
+		wantEqual(r, "failure after success", r.cause(s, uids[2]), msgbus.Failure{})
 		before := r.now()
 		r.fail(s, 1002, unreachable())
 		r.wantDue(before, 800*time.Millisecond, 1200*time.Millisecond)

@@ -1,7 +1,10 @@
 package backlog_test
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -32,6 +35,42 @@ func (w *world) look() {
 	queue, err := w.peer.rdb.LRange(w.Context(), serviceQueue, 0, -1).Result()
 	w.must(err)
 	w.waiting(queue)
+	w.placed()
+	w.tallied()
+}
+
+// placed: what is to be sent is on its lane once, next or put off.
+func (w *world) placed() {
+	w.Helper()
+	on := func(index string) []string {
+		uids, err := w.source.rdb.ZRange(w.Context(), "msgbus.system.lane.1002."+index, 0, -1).Result()
+		w.must(err)
+		return uids
+	}
+	got, want := slices.Concat(on("requests"), on("later")), on("tries")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		w.Fatalf("on the lane are %q, to be sent are %q", got, want)
+	}
+}
+
+// tallied: each twin has as many requests open as are counted.
+func (w *world) tallied() {
+	w.Helper()
+	records, err := w.peer.rdb.HVals(w.Context(), "msgbus.system.open").Result()
+	w.must(err)
+	got, err := w.peer.rdb.HGetAll(w.Context(), "msgbus.system.open.counts").Result()
+	w.must(err)
+	want := map[string]int{}
+	for _, line := range strings.Split(strings.Join(records, "\n"), "\n") {
+		if f := strings.SplitN(line, " ", 5); len(f) == 5 {
+			want[f[0]+" "+f[4]]++
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		w.Fatalf("%v requests are counted as open, %v are", got, want)
+	}
 }
 
 // heal ends all trouble, lets the relays do what is left, and then lets the rest
@@ -54,7 +93,7 @@ func (w *world) heal() {
 		}
 		w.look()
 		if w.length(w.source, localQueue)+w.length(w.peer, replyQueue) == 0 && len(w.there.queue) == 0 &&
-			w.source.rdb.ZCard(w.Context(), "msgbus.system.lane.1002.requests").Val() == 0 &&
+			w.source.rdb.ZCard(w.Context(), "msgbus.system.lane.1002.tries").Val() == 0 &&
 			w.peer.rdb.HLen(w.Context(), "msgbus.system.replies").Val() == 0 {
 			break
 		}

@@ -23,7 +23,7 @@ type happening struct {
 // The happenings by how often they come.
 var happenings = strings.Fields(`
 	push push push push push take take take admit admit admit send send send deliver deliver deliver deliver
-	serve serve collect collect depart depart sendBack sendBack settle settleBack redeliver redeliver drop
+	serve serve collect collect depart depart sendBack sendBack settle settleBack redeliver redeliver drop later later
 	replyAgain replyAgain expire answer wait wait crash crash stop start start wake wake strand leave copy copy restart setBack flush anew`)
 
 func drawHappening(t *rapid.T) happening {
@@ -120,7 +120,7 @@ func (w *world) happens(s happening) bool {
 		return here != nil && len(here.sent) == 0 && w.send(here, peerTwin)
 	case "sendBack":
 		return there != nil && len(there.sent) == 0 && w.send(there, self)
-	case "deliver", "redeliver", "drop":
+	case "deliver", "redeliver", "drop", "later":
 		return w.carry(s)
 	case "settle":
 		return here != nil && w.settle(here, peerTwin, s.Odd || s.Which > 5)
@@ -166,7 +166,7 @@ func (w *world) happens(s happening) bool {
 }
 
 // carry moves letters: some arrive, some arrive and are still on their way, some
-// never arrive.
+// never arrive, and some are to come later.
 func (w *world) carry(s happening) bool {
 	w.Helper()
 	if len(w.wire) == 0 {
@@ -178,7 +178,11 @@ func (w *world) carry(s happening) bool {
 		if s.Do != "redeliver" {
 			w.wire = slices.Delete(w.wire, i, i+1)
 		}
-		if s.Do != "drop" {
+		switch s.Do {
+		case "drop":
+		case "later":
+			w.putOff(l)
+		default:
 			w.deliver(l, s.Which, s.Do == "deliver" && !s.Odd, s.Odd)
 		}
 	}

@@ -8,17 +8,19 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
-// settle takes off the lane what the other side has. With failed, the rest is
-// tried again after a rest.
+// settle takes off the lane what the other side has, and puts off what it takes
+// later. With failed, the rest is tried again after a rest.
 func (w *world) settle(r *worker, to uint32, failed bool) bool {
 	w.Helper()
 	if len(r.sent) == 0 {
 		return false
 	}
-	if len(r.told) > 0 {
-		w.must(r.Settle(w.Context(), to, true, r.told))
+	if len(r.told)+len(r.later) > 0 {
+		o := msgbus.Settlement{Answered: true, Settled: r.told, PutOff: r.later}
+		o.Why = msgbus.Deferral{Reason: msgbus.QueueFull, After: time.Duration(len(w.requests)%25) * time.Second}
+		w.must(r.Settle(w.Context(), to, o)) // one in both lists was delivered twice
 	}
-	if failed && len(r.told) < len(r.sent) {
+	if failed && len(r.told)+len(r.later) < len(r.sent) {
 		ended, err := r.Fail(w.Context(), to, unreachable())
 		w.must(err)
 		for _, e := range ended {
@@ -28,7 +30,7 @@ func (w *world) settle(r *worker, to uint32, failed bool) bool {
 		}
 		w.fail(r, ended, false)
 	}
-	r.sent, r.told = nil, nil
+	r.sent, r.told, r.later = nil, nil, nil
 	return true
 }
 

@@ -55,6 +55,7 @@ type worker struct {
 	departures []msgbus.Departure
 	sent       []msgbus.Parcel // its lane's batch on the wire
 	told       []msgbus.Parcel // … of which the other side has said that it has them
+	later      []msgbus.Parcel // … or that it takes them later
 	knows      bool            // an epoch of its Redis
 	leaseEnds  time.Time
 	ended      bool // its session: it must change nothing
@@ -240,7 +241,7 @@ func (w *world) send(r *worker, to uint32) bool {
 		}
 		w.wire = append(w.wire, l)
 	}
-	r.sent, r.told = b.Parcels, nil
+	r.sent, r.told, r.later = b.Parcels, nil, nil
 	return len(b.Parcels) > 0
 }
 
@@ -263,6 +264,13 @@ func (w *world) deliver(l letter, which int, heard, slow bool) {
 	}
 	if heard && slices.ContainsFunc(l.from.sent, func(p msgbus.Parcel) bool { return p == l.parcel }) {
 		l.from.told = append(l.from.told, l.parcel)
+	}
+}
+
+// putOff lets a relay of the other twin say that it takes a request later.
+func (w *world) putOff(l letter) {
+	if l.parcel.Kind == msgbus.RequestParcel && slices.Contains(l.from.sent, l.parcel) {
+		l.from.later = append(l.from.later, l.parcel)
 	}
 }
 

@@ -58,7 +58,8 @@ func (s *Store) discard(ctx context.Context, p msgbus.Parcel, where string, why 
 		keys = []string{s.keys.replies(), s.keys.repliesDeadlines(), s.keys.dead(), s.keys.stats(), s.keys.laneReplies(twin)}
 	} else {
 		dst, _, _ := msgbus.ParseUID(p.ID) // that of a proxied request names no lane: 0
-		keys = []string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead(), s.keys.stats(), s.keys.laneRequests(id(dst)), s.keys.laneTries(id(dst))}
+		lane := id(dst)
+		keys = []string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead(), s.keys.stats(), s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane)}
 	}
 	err := s.run(ctx, s.scripts.discard, keys, p.ID, s.opts.MaxDead, where, string(why.Reason), why.Text, p.Body,
 		flag(p.Kind == msgbus.RequestParcel)).Err()

@@ -93,12 +93,12 @@ func TestProxiedRequestEndsWithAnErrorUnlessTheServiceAnswered(t *testing.T) {
 // `/zbus-cmd` is the way around the bounds that hold for other requests.
 func TestProxiedRequestsAreBounded(t *testing.T) {
 	onBoth(t, func(r *rig) {
-		s := r.join(func(o *backlog.Options) { o.MaxQueue, o.MaxUnread = 2, 2 })
+		s := r.join(func(o *backlog.Options) { o.MaxQueue, o.MaxUnread = 4, 2 })
 		r.must(r.rdb.Set(r.Context(), "msgbus.wrong", "text", 0).Err())
 		wantEqual(r, "a", r.proxy(s, "q1", "d1", "a"), "accepted q1")
 		wantEqual(r, "a", r.proxy(s, "q2", "d2", "a"), "accepted q2")
 		r.unchanged("what is over the bounds", func() {
-			wantEqual(r, "a, full", r.proxy(s, "q3", "d3", "a"), "queue_full ")
+			wantEqual(r, "a, half full", r.proxy(s, "q3", "d3", "a"), "queue_full ")
 			wantEqual(r, "wrong", r.proxy(s, "q3", "d3", "wrong"), "wrong_type ")
 		})
 		wantEqual(r, "b", r.proxy(s, "q4", "d4", "b"), "accepted q4")

@@ -23,7 +23,7 @@ type scripts struct {
 	adopt, adoptRetry, discard, counts    *redis.Script
 	walk, checkEntries, checkOpen         *redis.Script
 	checkReplies, checkLane, checkClaim   *redis.Script
-	checkSeen, overdue                    *redis.Script
+	checkSeen, checkCounts, overdue       *redis.Script
 }
 
 func loadScripts() (*scripts, error) {
@@ -56,7 +56,7 @@ func loadScripts() (*scripts, error) {
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),
 		checkReplies: load("check_replies"), checkLane: load("check_lane"), checkClaim: load("check_claim"),
-		checkSeen: load("check_seen"), overdue: load("overdue"),
+		checkSeen: load("check_seen"), checkCounts: load("check_counts"), overdue: load("overdue"),
 	}
 	return s, err
 }

@@ -1,6 +1,7 @@
 package backlog_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -40,15 +41,52 @@ func (r *rig) wantEnd(key string, want time.Duration) {
 	}
 }
 
-// One service that stands still lets a stranger fill Redis.
+// One service that stands still lets strangers fill Redis.
 func TestQueueOfAServiceIsBounded(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join(func(o *backlog.Options) { o.MaxQueue = 3 })
-		wantEqual(r, "strangers", r.accept(s, 1003, sample, arrival(1), arrival(2), arrival(3), arrival(4)), "[accepted accepted accepted queue_full]")
+		for twin := range uint32(3) {
+			wantEqual(r, "strangers", r.accept(s, 2000+twin, sample, arrival(1)), "[accepted]")
+		}
+		wantEqual(r, "one more", r.accept(s, 1003, sample, arrival(1)), "[queue_full]")
 		wantEqual(r, "the own twin", r.accept(s, self, sample, arrival(1)), "[accepted]")
 		r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
 		r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
-		wantEqual(r, "the refused one, when there is room", r.accept(s, 1003, sample, arrival(4)), "[accepted]")
+		wantEqual(r, "the refused one, when there is room", r.accept(s, 1003, sample, arrival(1)), "[accepted]")
+	})
+}
+
+// A twin that floods a service fills its queue, and all others are turned away.
+//
+// Breaks it: in room of accept.lua, leave out open_here.
+func TestOneTwinLeavesRoomInAQueueForTheOthers(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxQueue = 16 })
+		n := uint64(0)
+		flood := func(source uint32) (accepted int) {
+			r.Helper()
+			for range 20 {
+				n++
+				accepted += strings.Count(r.accept(s, source, sample, arrival(n)), "accepted")
+			}
+			return accepted
+		}
+		wantEqual(r, "of the first that floods", flood(1003), 8)
+		wantEqual(r, "of the second", flood(1004), 4)
+		wantEqual(r, "of the third", flood(1005), 2)
+		r.wantSound(s, "with its queue nearly full")
+		wantEqual(r, "of one that asks once", r.accept(s, 1006, sample, arrival(1)), "[accepted]")
+		wantEqual(r, "of the first, to another service", r.accept(s, 1003, sample, to("other", n+1)), "[accepted]")
+
+		// The service takes what the first sent, and answers one of them.
+		for range 8 {
+			r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
+		}
+		r.depart(s, "1001.2", "reply")
+		wantEqual(r, "of the first, now that less than half is full", r.accept(s, 1003, sample, arrival(n+2)), "[accepted]")
+		wantEqual(r, "of the first, which has 8 requests open", r.accept(s, 1003, sample, arrival(n+3)), "[queue_full]")
+		wantEqual(r, "of the second, which has 4", r.accept(s, 1004, sample, arrival(n+3)), "[accepted]")
+		r.wantSound(s, "in the end")
 	})
 }
 

@@ -174,6 +174,8 @@ func translate(err error) error {
 		return errStepped
 	case strings.Contains(text, "HELD "):
 		return heldError(text)
+	case strings.Contains(text, "REPLAYED"):
+		return msgbus.ErrRepeated
 	case strings.Contains(text, "APART"):
 		return errApart
 	case strings.HasPrefix(text, "OOM"), strings.HasPrefix(text, "MISCONF"), strings.Contains(text, "OOM command not allowed"):

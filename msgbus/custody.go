@@ -79,6 +79,16 @@ type Outgoing struct {
 	Message *Message
 }
 
+// A Transfer is messages of one twin under one signature, which covers each of
+// them and the epoch.
+type Transfer struct {
+	Source   uint32 // the twin that signed it
+	Epoch    string // of its requests; "" when there are none
+	Digest   string // of the signature, which is accepted once
+	Signed   int64  // when, in unix seconds
+	Messages []Outgoing
+}
+
 // A Batch is what a lane has to send next.
 type Batch struct {
 	Parcels []Parcel
@@ -105,6 +115,25 @@ type Failure struct {
 	// Rest, when it is not 0, is how long the peer asked to be left alone; the
 	// attempt then counts against no request.
 	Rest time.Duration
+}
+
+// A Deferral says that a peer takes one message later, while others for the same
+// twin go on: it is put off, and the lane has not failed.
+type Deferral struct {
+	Reason Reason
+	Detail string
+	After  time.Duration // which the peer asks to wait
+}
+
+// A Settlement is what has become of messages on a lane in one attempt. What is
+// in neither list stays where it is.
+type Settlement struct {
+	Answered bool     // the peer did answer, which ends the lane's failing
+	Settled  []Parcel // whose outcome is known
+	// PutOff are requests that stay on the lane's account and let those behind
+	// them go first, for a time and a reason that are the same for all of them.
+	PutOff []Parcel
+	Why    Deferral // of those put off
 }
 
 // An Acceptance is a request from a twin, verified, as the storage takes it.
@@ -175,6 +204,8 @@ var (
 	ErrBacklogFull = errors.New("the backlog is at its bound")
 	// ErrStorageFull: Redis takes no more data (OOM, MISCONF).
 	ErrStorageFull = errors.New("the storage takes no more data")
+	// ErrRepeated: a transfer's signature was accepted before.
+	ErrRepeated = errors.New("the signature was accepted before")
 	// ErrNotFound: there is no such entry.
 	ErrNotFound = errors.New("not found")
 )
@@ -205,4 +236,11 @@ func (f *Failure) Error() string {
 		return string(f.Reason)
 	}
 	return f.Detail
+}
+
+func (d *Deferral) Error() string {
+	if d.Detail == "" {
+		return string(d.Reason)
+	}
+	return d.Detail
 }

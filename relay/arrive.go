@@ -15,9 +15,8 @@ import (
 
 // AcceptRequest takes a request that twin m.Source signed for this twin. nil
 // means that Redis has it, now or since an earlier time: the service gets it
-// once, or the source an error reply. A *msgbus.Refusal with reason QueueFull
-// (too many replies wait for the source) or BelowWindow means that it was not
-// taken.
+// once, or the source an error reply. A *msgbus.Refusal means that it was not
+// taken: it may be later (QueueFull), or never (BelowWindow).
 func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) error {
 	r.seen(ctx, m.Source)
 	return r.acceptRequest(ctx, nil, 0, m, digestOf(m.Signature))
@@ -30,49 +29,80 @@ func (r *Relay) acceptRequest(ctx context.Context, c *msgbus.Claim, position int
 	if !ok && m.Epoch != "" {
 		return msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
 	}
-	a := msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command, Position: position}
-	return r.accept(ctx, c, m, a, r.checkServable(m))
+	return r.accept(ctx, c, &arrival{
+		Acceptance: msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command, Position: position},
+		message:    m, refusal: r.checkServable(m),
+	})
 }
 
-// accept gives a request to its service, or its source an error reply when
-// there is a refusal.
-func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, m *msgbus.Message, a msgbus.Acceptance, refusal *msgbus.Refusal) error {
+// An arrival is a request on its way to its service, or, with a refusal, back to
+// its source as an error reply.
+type arrival struct {
+	msgbus.Acceptance
+	message *msgbus.Message
+	refusal *msgbus.Refusal
+	tell    func(error) // of one of a transfer: notes what became of it
+}
+
+// write fills in what the storage keeps of an arrival.
+func (r *Relay) write(a *arrival) {
+	if a.refusal != nil {
+		a.Refused, a.Body, a.Life = true, r.errorToPeer(a.message, a.refusal.Text), msgbus.DefaultExpiration
+		return
+	}
+	a.Life = a.message.Lifetime(r.backlog.Now().Unix())
+	a.Left = msgbus.MatchCommand(r.opts.LeftCommands, a.Command)
+	a.Body = r.requestToService(a.message)
+}
+
+// accept gives a request to its service, or its source an error reply when it
+// cannot be served. Whoever pushed a request to the remote queue cannot be told
+// to come again: its source is told that its service's queue is full.
+func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, a *arrival) error {
 	for {
-		if refusal != nil {
-			a.Refused, a.Body, a.Life = true, r.errorToPeer(m, refusal.Text), msgbus.DefaultExpiration
-		} else {
-			a.Life = m.Lifetime(r.backlog.Now().Unix())
-			a.Left = msgbus.MatchCommand(r.opts.LeftCommands, m.Command)
-			a.Body = r.requestToService(m)
-		}
-		outcomes, err := r.backlog.Accept(ctx, c, m.Source, m.Epoch, []msgbus.Acceptance{a})
+		r.write(a)
+		outcomes, err := r.backlog.Accept(ctx, c, a.message.Source, a.message.Epoch, []msgbus.Acceptance{a.Acceptance})
 		if err != nil {
 			return err
 		}
-		r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcomes[0])).Msg("request arrived")
-		switch outcomes[0] {
-		case msgbus.Accepted:
-			if a.Refused {
-				r.log.Info().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(refusal.Reason)).Msg("answered a request with an error")
-				r.lanes.wake(m.Source)
-			}
-			return nil
-		case msgbus.Repeated:
-			return nil
-		case msgbus.QueueIsFull:
-			full := msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
-			if refusal != nil { // even for error replies: too many wait for this source
-				return full
-			}
-			refusal = full
-		case msgbus.TooOld:
-			return msgbus.Refuse(msgbus.BelowWindow, "uid %s is older than what can be told from a repeat; send it under a new one", m.UID)
-		case msgbus.QueueWrongType:
-			refusal = msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
-		default:
-			return fmt.Errorf("accept request %s: unexpected outcome %q", m.UID, outcomes[0])
+		again, err := r.arrived(a, outcomes[0])
+		if c != nil && outcomes[0] == msgbus.QueueIsFull && a.refusal == nil {
+			a.refusal, again = queueFull(a.Command), true
+		}
+		if !again {
+			return err
 		}
 	}
+}
+
+// arrived says what the storage made of a request. With again set it is to be
+// handed in once more, as an error reply by now.
+func (r *Relay) arrived(a *arrival, outcome msgbus.Outcome) (again bool, err error) {
+	m := a.message
+	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("request arrived")
+	switch outcome {
+	case msgbus.Accepted:
+		if a.refusal != nil {
+			r.log.Info().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(a.refusal.Reason)).Msg("answered a request with an error")
+			r.lanes.wake(m.Source)
+		}
+		return false, nil
+	case msgbus.Repeated:
+		return false, nil
+	case msgbus.QueueIsFull: // or too many replies wait for this source
+		return false, queueFull(m.Command)
+	case msgbus.TooOld:
+		return false, msgbus.Refuse(msgbus.BelowWindow, "uid %s is older than what can be told from a repeat; send it under a new one", m.UID)
+	case msgbus.QueueWrongType:
+		a.refusal = msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
+		return true, nil
+	default:
+		return false, fmt.Errorf("accept request %s: unexpected outcome %q", m.UID, outcome)
+	}
+}
+
+func queueFull(cmd string) *msgbus.Refusal {
+	return msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", cmd)
 }
 
 // checkServable tells why a request that is in order cannot be served. Its
@@ -144,12 +174,17 @@ func (r *Relay) answer(ctx context.Context, c *msgbus.Claim, position int, e *ms
 	if err != nil {
 		return err
 	}
-	if outcomes[0] == msgbus.TooLate {
-		r.late(reply)
-		return nil
-	}
-	r.logEnd(e, outcomes[0], "")
+	r.replied(e, reply, outcomes[0])
 	return nil
+}
+
+// replied tells what a reply did to its request.
+func (r *Relay) replied(e *msgbus.Entry, reply *msgbus.Message, outcome msgbus.Outcome) {
+	if outcome == msgbus.TooLate {
+		r.late(reply)
+		return
+	}
+	r.logEnd(e, outcome, "")
 }
 
 func (r *Relay) late(m *msgbus.Message) {
@@ -192,7 +227,7 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	case err != nil:
 		return "", err
 	case outcome == msgbus.QueueIsFull:
-		return "", msgbus.Refuse(msgbus.QueueFull, "queue of command %q is full", m.Command)
+		return "", queueFull(m.Command)
 	case outcome == msgbus.QueueWrongType:
 		return "", msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
 	}

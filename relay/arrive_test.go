@@ -95,9 +95,9 @@ func TestRequestThatCannotBeServedIsAnsweredWithAnErrorOnce(t *testing.T) {
 }
 
 // A repeat of what has been accepted gets the same answer and is not handled
-// again. A full queue is told with an error reply: a refusal to the relay would
-// hold back all that its lane carries.
-func TestRequestIsHandledOnceAndAnsweredWhenItsQueueIsFull(t *testing.T) {
+// again. One whose queue is full is neither taken nor failed: its relay keeps it,
+// and may bring it again.
+func TestRequestIsHandledOnceAndStaysAwayWhileItsQueueIsFull(t *testing.T) {
 	t.Parallel()
 	w := newWire()
 	w.to(1001, accepting)
@@ -121,12 +121,21 @@ func TestRequestIsHandledOnceAndAnsweredWhenItsQueueIsFull(t *testing.T) {
 	if n := b.length("msgbus.x"); n != 1 {
 		t.Fatalf("the service would get the request %d times", n)
 	}
+	for range 2 {
+		err := b.relay.AcceptRequest(t.Context(), incoming("1002.2", "x"))
+		if reasonOf(err) != msgbus.QueueFull || err.Error() != `queue of command "x" is full` {
+			t.Errorf("got %v, want a refusal as queue_full", err)
+		}
+	}
+	accept("1002.1")
+	if n := b.length("msgbus.x"); n != 1 {
+		t.Errorf("%d messages are in a queue of which one twin has half of 2", n)
+	}
+	b.service("x")
 	accept("1002.2")
-	accept("1002.3")
-	accept("1002.3")
-	expect(t, "the source is told", parse(t, w.awaitSendings(t, 1001, 1)[0].message), map[string]any{"uid": "1002.3", "err": `queue of command "x" is full`})
-	if n := b.length("msgbus.x"); n != 2 {
-		t.Errorf("%d messages are in a queue for 2", n)
+	expect(t, "the service got", b.service("x"), map[string]any{"uid": "1002.2"})
+	if n := len(w.sendings(1001)); n != 0 {
+		t.Errorf("the source is told %d errors", n)
 	}
 }
 

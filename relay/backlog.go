@@ -21,6 +21,8 @@ type Backlog interface {
 	Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error)
 	// Entry returns msgbus.ErrNotFound when the request has ended.
 	Entry(ctx context.Context, uid string) (*msgbus.Entry, error)
+	// Entries returns those of several uids for ParseEntry, "" for what has ended.
+	Entries(ctx context.Context, uids []string) ([]string, error)
 	// Due returns a step's worth of requests past their deadline, or a
 	// *msgbus.HeldError while nothing may expire.
 	Due(ctx context.Context) ([]*msgbus.Entry, error)
@@ -69,10 +71,12 @@ type Lanes interface {
 	// DueLanes names at most `most` lanes of each kind.
 	DueLanes(ctx context.Context, most int) (msgbus.DueLanes, error)
 	Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error)
-	Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error
+	// Settle takes messages off a lane and puts others off, in one step.
+	Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error
 	Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error)
 	Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, error)
-	LaneFailure(ctx context.Context, twin uint32) (msgbus.Failure, error)
+	// Causes returns why each request has not been sent, as far as is known.
+	Causes(ctx context.Context, entries []*msgbus.Entry) ([]msgbus.Failure, error)
 	Hasten(ctx context.Context, twin uint32) (bool, error)
 	ParseEntry(raw string) (*msgbus.Entry, error)
 	// BuryParcel moves what waits on a lane to the dead letters.
@@ -82,6 +86,9 @@ type Lanes interface {
 // Arrivals are requests from other twins.
 type Arrivals interface {
 	Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
+	// AcceptSigned takes requests of a transfer and notes its signature in the same
+	// step. It returns msgbus.ErrRepeated when that was noted before.
+	AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
 	Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error)
 	Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error)
 }

@@ -67,22 +67,34 @@ func (r *Relay) expireDue(ctx context.Context) error {
 		if err != nil {
 			r.log.Error().Err(err).Msg("cannot discard an entry that cannot be read; trying again")
 		}
-		causes := make(map[uint32]string)
+		causes := r.causes(ctx, due)
 		err = r.endWithError(ctx, due, msgbus.Expired, func(e *msgbus.Entry) string {
-			twin := e.Message.Destinations[0]
-			why, known := causes[twin]
-			if !known {
-				if f, err := r.backlog.LaneFailure(ctx, twin); err == nil && f.Reason != "" {
-					why = ": " + f.Error()
-				}
-				causes[twin] = why
-			}
-			return r.expiredText(e) + why
+			return r.expiredText(e) + causes[e]
 		})
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// causes says of each request why it was not sent, if that is known. How full a
+// queue is, is told of its own command.
+func (r *Relay) causes(ctx context.Context, entries []*msgbus.Entry) map[*msgbus.Entry]string {
+	texts := make(map[*msgbus.Entry]string)
+	causes, err := r.backlog.Causes(ctx, entries)
+	if err != nil {
+		return texts
+	}
+	for i, e := range entries {
+		switch f := causes[i]; f.Reason {
+		case "":
+		case msgbus.QueueFull:
+			texts[e] = ": " + queueFull(e.Message.Command).Text
+		default:
+			texts[e] = ": " + f.Error()
+		}
+	}
+	return texts
 }
 
 // housekeep forgets what has run out and finds out which commands are served,

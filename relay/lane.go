@@ -155,50 +155,67 @@ func (r *Relay) sendToPeer(ctx context.Context, twin uint32, messages []msgbus.O
 	return errs
 }
 
-// settle takes off the lane what has its outcome. It returns the failure of the
-// attempt, if any, and whether the peer answered at all.
+// settle takes off the lane what has its outcome, and puts off what the peer
+// takes later. It returns the failure of the attempt, if any, and whether the
+// peer answered at all.
 func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) (failure *msgbus.Failure, answered bool, err error) {
-	var settled []msgbus.Parcel
+	var o msgbus.Settlement
 	bury := func(p msgbus.Parcel, why error) {
 		if failed := r.buryParcel(ctx, twin, p, why); failed != nil {
 			err = failed
 			return
 		}
-		settled = append(settled, p)
+		o.Settled = append(o.Settled, p)
 	}
 	for i, p := range l.spoilt {
 		if why := l.poison[i]; why != nil {
 			bury(p, why)
 			continue
 		}
-		settled = append(settled, p)
+		o.Settled = append(o.Settled, p)
 	}
 	for i, p := range l.parcels {
 		var refusal *msgbus.Refusal
+		var later *msgbus.Deferral
 		switch sent := errs[i]; {
 		case sent == nil:
-			answered = true
-			settled = append(settled, p)
+			o.Answered = true
+			o.Settled = append(o.Settled, p)
 			r.log.Debug().Str("msg_id", l.outgoing[i].Message.UID).Uint32("twin", twin).Str("kind", string(p.Kind)).Msg("sent")
 		case isPoison(sent):
 			bury(p, sent)
 		case errors.As(sent, &refusal):
-			answered = answered || refusal.Reason == msgbus.RefusedByPeer
+			o.Answered = o.Answered || refusal.Reason == msgbus.RefusedByPeer
 			if failed := r.refusedByPeer(ctx, twin, l.outgoing[i], l.entries[i], refusal); failed != nil {
 				err = failed
 				continue
 			}
-			settled = append(settled, p)
+			o.Settled = append(o.Settled, p)
+		case errors.As(sent, &later) && p.Kind == msgbus.RequestParcel:
+			o.Answered = true
+			putOff(&o, p, later)
+			r.log.Debug().Str("msg_id", l.outgoing[i].Message.UID).Uint32("twin", twin).Str("reason", string(later.Reason)).Msg("put off")
+		case later != nil: // no peer puts off a reply: it frees memory there
+			failure = &msgbus.Failure{Reason: later.Reason, Detail: later.Error(), Rest: max(later.After, time.Second)}
 		case !errors.As(sent, &failure):
 			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: sent.Error(), Rest: time.Second}
 		}
 	}
-	if len(settled) > 0 {
-		if failed := r.backlog.Settle(ctx, twin, answered, settled); failed != nil {
+	if len(o.Settled)+len(o.PutOff) > 0 {
+		if failed := r.backlog.Settle(ctx, twin, o); failed != nil {
 			err = failed
 		}
 	}
-	return failure, answered, err
+	return failure, o.Answered, err
+}
+
+// putOff adds a request to what is put off, for the longest time that the peer
+// asks for any of it.
+func putOff(o *msgbus.Settlement, p msgbus.Parcel, why *msgbus.Deferral) {
+	o.PutOff = append(o.PutOff, p)
+	after := max(o.Why.After, why.After)
+	o.Why = *why
+	o.Why.After = after
 }
 
 // openParcel returns what is to be sent and, of a request, its entry.

@@ -256,11 +256,11 @@ type unsettled struct {
 	failed atomic.Bool
 }
 
-func (u *unsettled) Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error {
+func (u *unsettled) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
 	if u.failed.CompareAndSwap(false, true) {
 		return errLost
 	}
-	return u.Store.Settle(ctx, twin, answered, parcels)
+	return u.Store.Settle(ctx, twin, o)
 }
 
 // A reply is worth as much as a request: it is sent again until it is taken.

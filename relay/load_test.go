@@ -98,8 +98,8 @@ func (l *lossy) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	return step(func() (*msgbus.Batch, error) { return l.Store.Fetch(ctx, twin) })
 }
 
-func (l *lossy) Settle(ctx context.Context, twin uint32, answered bool, parcels []msgbus.Parcel) error {
-	return step0(func() error { return l.Store.Settle(ctx, twin, answered, parcels) })
+func (l *lossy) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
+	return step0(func() error { return l.Store.Settle(ctx, twin, o) })
 }
 
 func (l *lossy) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {

@@ -41,6 +41,20 @@ func (s *trapped) Accept(ctx context.Context, c *msgbus.Claim, source uint32, ep
 	return s.Store.Accept(ctx, c, source, epoch, requests)
 }
 
+func (s *trapped) AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	for _, r := range requests {
+		s.spring("AcceptSigned", string(r.Body))
+	}
+	return s.Store.AcceptSigned(ctx, t, requests)
+}
+
+func (s *trapped) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	for _, a := range answers {
+		s.spring("Answer", string(a.Body))
+	}
+	return s.Store.Answer(ctx, c, answers)
+}
+
 func (s *trapped) Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error) {
 	s.spring("Opens", strings.Join(uids, " "))
 	return s.Store.Opens(ctx, uids)

@@ -17,8 +17,9 @@ import (
 type Peers interface {
 	// Send hands messages to the relay of a twin and tells for each what became
 	// of it: nil when the peer has it, a *msgbus.Refusal when it will never take
-	// it, a *msgbus.Failure when it may later. Requests and replies keep their
-	// order as far as the wire does.
+	// it, a *msgbus.Failure when the attempt has failed and the lane must rest, a
+	// *msgbus.Deferral when the peer takes this request later and others now.
+	// Requests and replies keep their order as far as the wire does.
 	Send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error
 }
 

@@ -10,21 +10,30 @@
 -- KEYS 1 open, 2 open deadlines, 3 unread commands, 4 served commands, 5 lanes,
 --      6 lane replies of the source, 7 replies, 8 replies' deadlines,
 --      9 signatures, 10 seen, 11 to 14 the windows of four epochs,
---      15 sessions, 16 claim, then the service's queue for each message
+--      15 sessions, 16 claim, 17 open counts, then the service's queue for each
+--      message
 -- ARGV 1 source twin, 2 epoch or '', 3 window W, 4 seconds that an unused epoch
 --      is kept, 5 most unread commands, 6 most messages in a queue,
 --      7 '1' for messages of the own twin, which no such bound holds back,
 --      8 seconds that signatures are kept, 9 session or '' when no claim is at
---      stake, 10 most replies that wait for the source, then for each message: kind ('deliver' or 'refuse'), its number
---      or '', digest of its signature or '', uid, life in ms, cmd, 'R' or 'L'
+--      stake, 10 most replies that wait for the source, 11 digest of the
+--      signature over all of them or '', then for each message: kind ('deliver'
+--      or 'refuse'), its number or '', digest of its signature or '', uid, life in ms, cmd, 'R' or 'L'
 --      end of the queue, body (what the service gets, or the error reply),
 --      position in the claim from 0 or ''
 -- Returns an outcome a message: 'accepted', 'repeat', 'below_window',
--- 'queue_full' or 'wrong_type'; the error FENCED. Accepted and repeated messages
--- are marked as dealt with in the claim.
+-- 'queue_full' or 'wrong_type'; the errors FENCED, and REPLAYED when the signature
+-- over all was accepted before. Accepted and repeated messages are marked as dealt
+-- with in the claim.
 
 if ARGV[9] ~= '' and fenced(KEYS[15], ARGV[9]) then
   return redis.error_reply('FENCED the session has ended')
+end
+if ARGV[11] ~= '' then
+  if redis.call('HSETNX', KEYS[9], ARGV[11], '') == 0 then
+    return redis.error_reply('REPLAYED the signature was accepted before')
+  end
+  redis.call('EXPIRE', KEYS[9], ARGV[8])
 end
 
 local source, epoch, window = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -95,6 +104,14 @@ local function note_seen(n)
   windows_changed = true
 end
 
+-- in_record is how a command stands in a record.
+local function in_record(cmd)
+  return (string.gsub(cmd, '%c', ' '))
+end
+local function open_here(cmd)
+  return tonumber(redis.call('HGET', KEYS[17], source .. ' ' .. in_record(cmd)) or 0)
+end
+
 -- room tells why a message cannot be pushed for a service, if it cannot.
 -- Replies that its source does not fetch count too: they are kept for it.
 local function room(kind, queue, cmd)
@@ -110,7 +127,10 @@ local function room(kind, queue, cmd)
   if kind ~= 'deliver' then
     return nil
   end
-  if redis.call('LLEN', queue) >= tonumber(ARGV[6]) then
+  -- Once the queue is half full, a twin may have as many requests open here as
+  -- there is room left for the others: none can fill it alone.
+  local free = ARGV[6] - redis.call('LLEN', queue)
+  if free <= 0 or (free <= ARGV[6] / 2 and open_here(cmd) >= free) then
     return 'queue_full'
   end
   if not redis.call('ZSCORE', KEYS[4], cmd) and not redis.call('ZSCORE', KEYS[3], cmd)
@@ -143,6 +163,7 @@ local function latest_of(twin, records, uid)
   for line in string.gmatch(records, '[^\n]+') do
     if string.sub(line, 1, #twin + 1) == twin .. ' ' and own > 3 then
       own = own - 1
+      tally(KEYS[17], line, -1)
       redis.call('ZREM', KEYS[2], string.match(line, '^%d+ %S+') .. ' ' .. uid)
     else
       left[#left + 1] = line
@@ -155,8 +176,8 @@ if epoch ~= '' then
   load_window()
 end
 local result = {}
-local queue = 16
-for a = 11, #ARGV, 9 do
+local queue = 17
+for a = 12, #ARGV, 9 do
   queue = queue + 1
   local kind, n, digest, uid = ARGV[a], tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
   local deadline = now + ARGV[a + 4]
@@ -181,8 +202,11 @@ for a = 11, #ARGV, 9 do
     if kind == 'deliver' then
       push(KEYS[queue], cmd, side, body, deadline)
       -- A source that uses a uid again has forgotten the earlier request.
-      local records = latest_of(source, without(redis.call('HGET', KEYS[1], uid), asked_by .. ' '), uid)
-      local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. string.gsub(cmd, '%c', ' ')
+      local records, earlier = without(redis.call('HGET', KEYS[1], uid), asked_by .. ' ')
+      tally(KEYS[17], earlier, -1)
+      records = latest_of(source, records, uid)
+      local record = asked_by .. ' ' .. int(deadline) .. ' ' .. int(now) .. ' ' .. in_record(cmd)
+      tally(KEYS[17], record, 1)
       redis.call('HSET', KEYS[1], uid, records ~= '' and records .. '\n' .. record or record)
       redis.call('ZADD', KEYS[2], int(deadline), asked_by .. ' ' .. uid)
     else

@@ -4,7 +4,8 @@
 -- was emptied) is left alone.
 --
 -- KEYS 1 backlog, 2 deadlines, 3 stats, 4 dead letters, 5 sessions, 6 claim,
---      then for each message its return queue, lane requests, lane tries
+--      then for each message its return queue, lane requests, lane tries, lane
+--      later
 -- ARGV 1 session or '' when no claim is at stake, 2 seconds that a return queue
 --      is kept, 3 bound of the dead letters, then for each message: uid, the
 --      entry's head, 'answered' or 'failed', '1' when a service may have
@@ -30,6 +31,7 @@ for a = 4, #ARGV, 6 do
     redis.call('ZREM', KEYS[2], uid)
     redis.call('ZREM', KEYS[key + 1], uid)
     redis.call('ZREM', KEYS[key + 2], uid)
+    redis.call('ZREM', KEYS[key + 3], uid)
     local counted = outcome
     local ret = KEYS[key]
     if not is_list(ret) then
@@ -49,7 +51,7 @@ for a = 4, #ARGV, 6 do
     redis.call('LSET', KEYS[6], position, DEALT_WITH)
   end
   result[#result + 1] = outcome
-  key = key + 3
+  key = key + 4
 end
 for outcome, n in pairs(counts) do
   if n > 0 then

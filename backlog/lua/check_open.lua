@@ -1,11 +1,11 @@
 -- Reads the next open records, or the next of their deadlines, and names those
 -- that lack the other.
 --
--- KEYS 1 open, 2 open deadlines
+-- KEYS 1 open, 2 open deadlines, 3 open counts
 -- ARGV 1 cursor, 2 about how many, 3 'records' or 'deadlines'
 -- Returns {next cursor or '0', how many were read, then for each finding: uid, or
--- id in the deadlines, 'unreadable', 'no_deadline', 'wrong_deadline' or
--- 'no_record', and what was found}. An earlier deadline is none: see check_entries.
+-- id in the deadlines, 'unreadable', 'no_deadline', 'wrong_deadline',
+-- 'not_counted' or 'no_record', and what was found}. An earlier deadline is none: see check_entries.
 
 for i, kind in ipairs({'hash', 'zset'}) do
   local got = redis.call('TYPE', KEYS[i])['ok']
@@ -13,8 +13,9 @@ for i, kind in ipairs({'hash', 'zset'}) do
     return {'0', '0'} -- check names it
   end
 end
+local counted = ({hash = true, none = true})[redis.call('TYPE', KEYS[3])['ok']] -- check names another type
 local function look_record(uid, line)
-  local asked_by, deadline = string.match(line, '^(%d+ [%x-]+) (%d+) %d+ ')
+  local asked_by, twin, deadline, cmd = string.match(line, '^((%d+) [%x-]+) (%d+) %d+ (.*)$')
   if not deadline then
     return 'unreadable', 'a record of it is not as the relay writes it'
   end
@@ -23,6 +24,8 @@ local function look_record(uid, line)
     return 'no_deadline', 'the record will never be closed'
   elseif tonumber(score) > tonumber(deadline) then
     return 'wrong_deadline', 'the record ends at ' .. deadline .. ' ms, its deadline says ' .. int(score)
+  elseif counted and redis.call('HEXISTS', KEYS[3], twin .. ' ' .. cmd) == 0 then
+    return 'not_counted', 'the record is not counted as its twin\'s'
   end
 end
 local function look_deadline(id)

@@ -2,7 +2,7 @@
 -- that they answer, and marks them as dealt with in the claim.
 --
 -- KEYS 1 sessions, 2 claim, 3 open, 4 open deadlines, 5 replies,
---      6 replies' deadlines, 7 lanes, then the lane replies for each message
+--      6 replies' deadlines, 7 lanes, 8 open counts, then the lane replies for each message
 -- ARGV 1 session, 2 ms that a reply without a record may wait, 3 µs from the
 --      acceptance of a request without an epoch to its reply, then for each
 --      message: position in the claim from 0, uid, twin that asked, epoch or
@@ -14,7 +14,7 @@ if fenced(KEYS[1], ARGV[1]) then
 end
 make_room(KEYS[2])
 local result = {}
-local lane = 7
+local lane = 8
 for a = 4, #ARGV, 6 do
   lane = lane + 1
   local uid, twin, epoch, record = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
@@ -26,6 +26,7 @@ for a = 4, #ARGV, 6 do
     local left
     left, open = without(redis.call('HGET', KEYS[3], uid), record)
     if open then
+      tally(KEYS[8], open, -1)
       redis.call('ZREM', KEYS[4], id)
       if left ~= '' then
         redis.call('HSET', KEYS[3], uid, left)

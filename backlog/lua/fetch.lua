@@ -1,10 +1,11 @@
 -- Reads the next messages of a lane for the relay that serves it: replies, then
 -- requests in the order of their numbers. Nothing is removed: that
 -- is for settle, when the outcome is known. The lane is the caller's until its
--- session ends or it releases the lane.
+-- session ends or it releases the lane. What was put off comes back here, a
+-- batch at a time, until some of it is put off again.
 --
 -- KEYS 1 sessions, 2 lanes, 3 lane, 4 lane requests, 5 lane replies, 6 backlog,
---      7 replies, 8 lane tries
+--      7 replies, 8 lane tries, 9 lane later, 10 lanes later
 -- ARGV 1 session, 2 twin, 3 most messages, 4 most bytes, 5 window of numbers,
 --      6 ms that the lane is not offered to others, 7 ms that it rests at most,
 --      8 µs that a reply waits at most
@@ -69,6 +70,28 @@ local function add_replies(least, latest)
 end
 add_replies('(' .. int(now_us + ARGV[8]), '+inf')
 add_replies('-inf', int(now_us))
+local rests_until = tonumber(redis.call('ZSCORE', KEYS[10], ARGV[2]) or nil)
+if rests_until and (rests_until <= now or rests_until > now + ARGV[7]) then
+  redis.call('ZREM', KEYS[10], ARGV[2])
+  rests_until = nil
+end
+if not rests_until and most > 0 then
+  local later = redis.call('ZRANGE', KEYS[9], 0, most - 1, 'WITHSCORES')
+  for i = 1, #later, 2 do
+    redis.call('ZREM', KEYS[9], later[i])
+    redis.call('ZADD', KEYS[4], int(later[i + 1]), later[i])
+  end
+end
+
+local function lowest(index)
+  return tonumber(redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')[2] or nil)
+end
+
+-- last_in_window returns the highest number that the peer can tell from repeats
+-- when the oldest request, put off or not, has still to come.
+local function last_in_window()
+  return math.min(lowest(KEYS[4]) or math.huge, lowest(KEYS[9]) or math.huge) + ARGV[5] - 1
+end
 if most > 0 and bytes > 0 then
   -- A probe is the oldest request. When the peer is there and has failed at it
   -- three times the next one has a turn, lest one that it cannot take holds back
@@ -77,11 +100,10 @@ if most > 0 and bytes > 0 then
   if probe and lane[3] == 'peer_failed' then
     first = math.floor(failing / 3) % math.max(1, redis.call('ZCARD', KEYS[4]))
   end
-  local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+  local last = last_in_window()
   local requests = redis.call('ZRANGE', KEYS[4], first, first + most - 1, 'WITHSCORES')
   for i = 1, #requests, 2 do
-    local n = tonumber(requests[i + 1])
-    if bytes <= 0 or n - tonumber(oldest[2]) >= tonumber(ARGV[5]) then
+    if bytes <= 0 or tonumber(requests[i + 1]) > last then
       break
     end
     local body = redis.call('HGET', KEYS[6], requests[i])
@@ -100,14 +122,20 @@ if #batch > 2 then
   return batch
 end
 redis.call('HDEL', KEYS[3], 'owner')
-local next_reply = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
-if #next_reply == 0 and redis.call('ZCARD', KEYS[4]) == 0 then
-  redis.call('ZREM', KEYS[2], ARGV[2])
-  return {'idle'}
+local next_request, next_reply = lowest(KEYS[4]), lowest(KEYS[5])
+local put_off = redis.call('ZCARD', KEYS[9]) > 0
+local due = next_reply and math.max(now, math.ceil(next_reply / 1000))
+if (put_off and not rests_until) or (next_request and next_request <= last_in_window()) then
+  due = now -- what was read had no entry any more
 end
-local due = now
-if #next_reply > 0 then
-  due = math.max(now, math.ceil(tonumber(next_reply[2]) / 1000))
+if due then
+  set_due(due)
+  return {'wait', int(due - now)}
 end
-set_due(due)
-return {'wait', int(due - now)}
+-- Whoever brings more finds no lane that rests: what is put off holds nothing back.
+redis.call('ZREM', KEYS[2], ARGV[2])
+if put_off then
+  return {'wait', int(rests_until - now)}
+end
+redis.call('ZREM', KEYS[10], ARGV[2])
+return {'idle'}

@@ -96,17 +96,31 @@ local function bring_back(index, latest, to, highest)
 end
 
 -- without returns the lines of text, which may be nil, that do not begin with
--- prefix, and whether there was one that does.
+-- prefix, and one that does, or nil.
 local function without(text, prefix)
-  local left, found = {}, false
+  local left, found = {}, nil
   for line in string.gmatch(text or '', '[^\n]+') do
     if string.sub(line, 1, #prefix) == prefix then
-      found = true
+      found = line
     else
       left[#left + 1] = line
     end
   end
   return table.concat(left, '\n'), found
+end
+
+-- tally counts an open record as its twin's and its command's: by 1 when it is
+-- opened, by -1 when it is closed. A count that somebody else wrote over costs no
+-- message.
+local function tally(counts, record, by)
+  local twin, cmd = string.match(record or '', '^(%d+) %S+ %d+ %d+ (.*)$')
+  if not twin then
+    return
+  end
+  local n = redis.pcall('HINCRBY', counts, twin .. ' ' .. cmd, by)
+  if type(n) == 'number' and n < 1 then
+    redis.call('HDEL', counts, twin .. ' ' .. cmd)
+  end
 end
 
 -- ending returns {uid, entry, …} of the requests whose score in an index is at

@@ -9,8 +9,8 @@
 --      6 life in ms, 7 seconds that a result outlives it, 8 cmd,
 --      9 'R' or 'L' end of the queue, 10 what the service gets,
 --      11 the entry's tail, 12 most unread commands, 13 most messages in a queue,
---      14 most entries in the backlog: strangers may fill half of it, so that
---      they cannot stop this machine's own apps
+--      14 most entries in the backlog: strangers may fill half of either, so that
+--      they cannot stop this machine's own apps, nor other twins' requests
 -- Returns {'accepted' or 'repeat', return queue}, {'queue_full'} or
 -- {'wrong_type'}.
 
@@ -24,7 +24,7 @@ if not is_list(KEYS[7]) then
 end
 local served = redis.call('ZSCORE', KEYS[4], cmd)
 local unread = redis.call('ZSCORE', KEYS[3], cmd)
-if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[14]) / 2 or redis.call('LLEN', KEYS[7]) >= tonumber(ARGV[13]) or
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[14]) / 2 or redis.call('LLEN', KEYS[7]) >= tonumber(ARGV[13]) / 2 or
   (not served and not unread and redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[12])) then
   return {'queue_full'}
 end

@@ -1,22 +1,40 @@
 -- Takes messages whose outcome is known off a lane. A request that the peer has
 -- accepted stays in the backlog until its reply or its deadline; a reply that
--- was delivered, refused or has expired is forgotten.
+-- was delivered, refused or has expired is forgotten. A request that the peer
+-- takes later is put off: those behind it go first.
 --
 -- KEYS 1 lane, 2 lane requests, 3 lane tries, 4 lane replies, 5 replies,
---      6 replies' deadlines
--- ARGV 1 '1' when the peer answered, which ends the lane's failing,
---      then pairs of kind ('request' or 'reply') and id
+--      6 replies' deadlines, 7 lane later, 8 lanes later
+-- ARGV 1 '1' when the peer answered, which ends the lane's failing, 2 twin,
+--      3 ms before which nothing put off is offered again, 4 reason, 5 detail,
+--      then pairs of kind ('request', 'later' or 'reply') and id
 -- Returns 1.
 
-for i = 2, #ARGV, 2 do
-  if ARGV[i] == 'request' then
-    redis.call('ZREM', KEYS[2], ARGV[i + 1])
-    redis.call('ZREM', KEYS[3], ARGV[i + 1])
+local put_off = false
+for i = 6, #ARGV, 2 do
+  local kind, id = ARGV[i], ARGV[i + 1]
+  if kind == 'request' then
+    redis.call('ZREM', KEYS[2], id)
+    redis.call('ZREM', KEYS[3], id)
+    redis.call('ZREM', KEYS[7], id) -- another relay may have put it off since
+  elseif kind == 'reply' then
+    redis.call('HDEL', KEYS[5], id)
+    redis.call('ZREM', KEYS[4], id)
+    redis.call('ZREM', KEYS[6], id)
   else
-    redis.call('HDEL', KEYS[5], ARGV[i + 1])
-    redis.call('ZREM', KEYS[4], ARGV[i + 1])
-    redis.call('ZREM', KEYS[6], ARGV[i + 1])
+    local n = redis.call('ZSCORE', KEYS[2], id)
+    if n then -- else it has ended meanwhile
+      redis.call('ZREM', KEYS[2], id) -- first, because it frees
+      redis.call('ZADD', KEYS[7], int(n), id)
+      put_off = true
+    end
   end
+end
+if put_off then
+  redis.call('HSET', KEYS[1], 'later_reason', ARGV[4], 'later_detail', ARGV[5])
+  -- The first to be put off says how long: others, put off after it, must not
+  -- keep it from its turn.
+  redis.call('ZADD', KEYS[8], 'NX', int(now + ARGV[3]), ARGV[2])
 end
 if ARGV[1] == '1' then
   redis.call('HDEL', KEYS[1], 'failing', 'reason', 'detail')

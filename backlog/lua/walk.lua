@@ -4,8 +4,8 @@
 -- KEYS 1 what is walked, then hashes or sorted sets in which each name must be
 -- ARGV 1 cursor, 2 about how many
 -- Returns {next cursor or '0', now in ms, then for each name: name, score or '',
--- the first key of KEYS in which it is missing, 0 when there is none, or -1 when
--- that cannot be told since one has another type}. Check names such a key.
+-- a digit for each key of KEYS in which it is missing, and '?' when one has
+-- another type, so that it cannot be told}. Check names such a key.
 
 local kinds = {}
 for i = 1, #KEYS do
@@ -16,14 +16,14 @@ if not command then
   return {'0', int(now)}
 end
 local function missing(name)
-  local result = 0
+  local result = ''
   for i = 2, #KEYS do
     if kinds[i] == 'none' or
       (kinds[i] == 'hash' and redis.call('HEXISTS', KEYS[i], name) == 0) or
       (kinds[i] == 'zset' and not redis.call('ZSCORE', KEYS[i], name)) then
-      return i
+      result = result .. i
     elseif kinds[i] ~= 'hash' and kinds[i] ~= 'zset' then
-      result = -1
+      result = result .. '?'
     end
   end
   return result
