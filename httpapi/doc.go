@@ -13,7 +13,8 @@
 // 403, 409, 413 and 422 mean that the message will never be taken, 429 and 503
 // that it may be later (Retry-After says when), anything else that this relay
 // could not do its part. 429 is about who asks: the twin, or whoever pretends to be
-// one at that address, has had its share.
+// one at that address, has had its share; 503 about the relay, its storage or a
+// service whose queue is full.
 //
 // Inbound is strict (see msgbus.CheckRemoteRequest), since the signed fields of
 // version 1 run together; what is signed here is made to be read in one way only
