@@ -88,7 +88,7 @@ const (
 	// CommandNotAllowed: --allow-command names other twins for this command.
 	CommandNotAllowed Reason = "command_not_allowed"
 	// QueueFull: the service's queue, or the number of queues that no service
-	// reads, is at its bound.
+	// reads, is at its bound; or the queue is as full as one twin may make it.
 	QueueFull Reason = "queue_full"
 	// BelowWindow: the uid is older than what the receiver can tell from a repeat.
 	BelowWindow Reason = "below_window"

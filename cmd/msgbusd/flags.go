@@ -99,7 +99,7 @@ func limitFlags() []cli.Flag {
 			Usage: "`BYTES` of the largest message"},
 		number("max-dst", 1000, "`NUMBER` of twins that one request may name"),
 		number("max-backlog", 1_000_000, "`NUMBER` of requests that wait for replies; then the relay takes no more, and the queue waits"),
-		number("max-queue", 100_000, "`NUMBER` of messages in one service's queue; then remote requests are refused"),
+		number("max-queue", 100_000, "`NUMBER` of messages in one service's queue, of which one twin gets half; then remote requests wait at their source"),
 		number("max-unread", 1000, "`NUMBER` of queues that remote requests may fill and no service has read"),
 		number("max-replies", 100_000, "`NUMBER` of replies that wait for one twin; then its requests are refused"),
 		number("max-dead", 10_000, "`NUMBER` of dead letters that are kept, about"),
