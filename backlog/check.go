@@ -205,7 +205,7 @@ func (c *checker) role(key string) role {
 	switch {
 	case strings.HasPrefix(key, k.system("signatures.")):
 		return role{"hash", nil}
-	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")):
+	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")), strings.HasPrefix(key, k.system("peer.")):
 		return role{"string", nil}
 	}
 	return role{}

@@ -69,5 +69,6 @@ func (k keys) unread() string                { return k.system("commands") } // 
 func (k keys) served() string                { return k.system("served") }   // sorted set: cmd → when a service was last seen to take
 func (k keys) result(queue string) string    { return k.system("result." + queue) }
 func (k keys) twinRecord(twin uint32) string { return k.system("twin." + id(twin)) }
+func (k keys) peer(twin uint32) string       { return k.system("peer." + id(twin)) } // what its relay offers to seal with; there: it speaks version 2
 
 func id(twin uint32) string { return strconv.FormatUint(uint64(twin), 10) }

@@ -83,6 +83,18 @@ const (
 	WrongDestination Reason = "wrong_destination"
 	// WrongSource: the message claims a source that cannot have sent it.
 	WrongSource Reason = "wrong_source"
+	// VersionRequired: one side takes or sends transfers only (--require-v2), and
+	// the other speaks version 1.
+	VersionRequired Reason = "version_required"
+	// EncryptionRequired: one side takes or sends sealed transfers only
+	// (--require-encryption), and the other does not seal.
+	EncryptionRequired Reason = "encryption_required"
+	// UnknownKey: a transfer is sealed with a key that this relay has no longer.
+	UnknownKey Reason = "unknown_key"
+	// Replayed: this very transfer was accepted before.
+	Replayed Reason = "replayed"
+	// Downgraded: a peer that speaks version 2 answers as if it did not.
+	Downgraded Reason = "downgraded"
 	// NotExposed: no --expose pattern lets this command be called from remote.
 	NotExposed Reason = "not_exposed"
 	// CommandNotAllowed: --allow-command names other twins for this command.
