@@ -49,18 +49,25 @@ func (b *meteredBody) Read(p []byte) (int, error) {
 
 func (b *meteredBody) release() { b.budget.Release(b.held) }
 
-// readBody reads a message whole.
-func (s *Server) readBody(w http.ResponseWriter, req *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, s.opts.MaxBody))
-	var tooLarge *http.MaxBytesError
+// readBody reads a body of at most so many bytes whole.
+func (s *Server) readBody(w http.ResponseWriter, req *http.Request, most int64) ([]byte, error) {
+	if req.ContentLength > most {
+		return nil, tooLarge(most)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, most))
+	var over *http.MaxBytesError
 	switch {
 	case err == nil:
 		return body, nil
-	case errors.As(err, &tooLarge):
-		return nil, msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", s.opts.MaxBody)
+	case errors.As(err, &over):
+		return nil, tooLarge(most)
 	case errors.Is(err, errOverloaded):
 		return nil, msgbus.Refuse(msgbus.Overloaded, "too many large messages at once")
 	default:
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body could not be read")
 	}
+}
+
+func tooLarge(most int64) error {
+	return msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", most)
 }

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +12,12 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/rs/zerolog"
 
+	"github.com/msgbusd/msgbusd/httpapi/transfer"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -28,6 +27,7 @@ type Directory interface {
 	// Endpoint returns where a twin's relay is: http://host:port, or https://host:port
 	// if it is to be asked over TLS.
 	Endpoint(ctx context.Context, twin uint32) (string, error)
+	Verifier
 }
 
 // ClientOptions are the settings of a Client; each zero value stands for its
@@ -42,6 +42,13 @@ type ClientOptions struct {
 	MaxInFlight int64            // bytes of large messages on their way to all twins, an eighth of them to one, or to all that failed last; default 64 MiB
 	Timeout     time.Duration    // for an answer, beyond what the size takes; default 10 s
 	Now         func() time.Time // the clock of `now`; default time.Now
+
+	Twin              uint32 // whose relay this is
+	RequireV2         bool   // send transfers, and nothing as version 1
+	RequireEncryption bool   // send sealed transfers, and nothing else
+	CompressFrom      int    // bytes of a transfer that is compressed; 0: none is
+	Memory            Memory // of what peers speak; nil: this process remembers it
+	Log               zerolog.Logger
 }
 
 // A Client carries messages to other twins' relays.
@@ -52,7 +59,10 @@ type Client struct {
 	http      *http.Client
 	bytes     *budget
 	failing   *failing
-	paces     *paces
+	paces     *paces // of version 1, messages side by side
+	batches   *paces // of version 2, messages in a transfer
+	peers     *peers
+	sealer    *transfer.Sealer
 }
 
 // NewClient returns a Client. It follows no redirect and knows no proxy: the
@@ -70,6 +80,9 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
+	if opts.Memory == nil {
+		opts.Memory = forgetful{}
+	}
 	if opts.Dial == nil {
 		opts.Dial = (&net.Dialer{Timeout: opts.Timeout}).DialContext
 	}
@@ -80,6 +93,9 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		bytes:     newBudget(opts.MaxInFlight),
 		failing:   newFailing(opts.MaxInFlight / 8),
 		paces:     newPaces(opts.InFlight),
+		batches:   newPaces(mostInTransfer),
+		peers:     newPeers(opts.Memory, opts.Log),
+		sealer:    transfer.NewSealer(opts.Twin, opts.Now),
 		http: &http.Client{
 			Transport: &http.Transport{
 				DialContext:            opts.Dial,
@@ -99,53 +115,62 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 // Close ends idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Send posts messages to a twin's relay, each signed on its own, a few at a
-// time. Once one attempt fails the rest is not tried. A *msgbus.Panic is the
-// error of a message that makes this side panic.
+// Greeted notes that a twin's relay has sent a transfer: it speaks version 2.
+func (c *Client) Greeted(twin uint32) { c.peers.greeted(twin) }
+
+// Send hands messages to a twin's relay: in transfers when it speaks version 2,
+// and otherwise each in a POST of its own. Once one attempt fails the rest is not
+// tried. A *msgbus.Panic is the error of a message that makes this side panic, a
+// *msgbus.Deferral that of one which the peer will take later.
 func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error {
-	errs := make([]error, len(messages))
 	endpoint, err := c.directory.Endpoint(ctx, twin)
 	if err != nil {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
+		return forAll(len(messages), err)
 	}
-	var mu sync.Mutex
-	var failed *msgbus.Failure // guarded by mu
-	var group errgroup.Group
-	group.SetLimit(c.paces.of(twin))
-	own, patience := newBudget(c.opts.MaxInFlight/8), noLimit
+	to := destination{twin: twin, endpoint: endpoint, own: newBudget(c.opts.MaxInFlight / 8), patience: noLimit}
 	if c.failing.has(twin) {
-		own, patience = c.failing.share, c.opts.Timeout
+		to.own, to.patience = c.failing.share, c.opts.Timeout
 	}
-	for i, o := range messages {
-		group.Go(func() error {
-			errs[i] = msgbus.Guard(func() error {
-				release, err := c.reserve(ctx, own, patience, o.Message)
-				if err != nil {
-					return err
-				}
-				defer release()
-				mu.Lock()
-				stop := failed
-				mu.Unlock()
-				if stop != nil {
-					return stop
-				}
-				return c.post(ctx, twin, endpoint, o)
-			})
-			if f := (*msgbus.Failure)(nil); errors.As(errs[i], &f) {
-				mu.Lock()
-				failed = f
-				mu.Unlock()
-			}
-			return nil
-		})
-	}
-	_ = group.Wait() // outcomes are in errs
+	errs := c.sendTo(ctx, to, messages)
 	c.failing.note(twin, errs)
-	c.paces.note(twin, errs)
+	return errs
+}
+
+// sendTo speaks to a relay as it understands it.
+func (c *Client) sendTo(ctx context.Context, to destination, messages []msgbus.Outgoing) []error {
+	known := c.peers.of(ctx, to.twin)
+	if known.version == unknownVersion {
+		var err error
+		if known, err = c.greet(ctx, to); err != nil {
+			return forAll(len(messages), err)
+		}
+	}
+	switch {
+	case known.version == version2:
+		return c.sendTransfers(ctx, to, messages)
+	case c.opts.RequireV2 || c.opts.RequireEncryption:
+		return forAll(len(messages), &msgbus.Failure{Reason: msgbus.VersionRequired,
+			Detail: fmt.Sprintf("twin %d speaks version 1 only, which this relay does not send (--require-v2)", to.twin)})
+	default:
+		return c.sendSingly(ctx, to, messages)
+	}
+}
+
+// A destination is where messages go, and what of the large ones may be on
+// their way there.
+type destination struct {
+	twin     uint32
+	endpoint string
+	own      *budget
+	patience time.Duration // of a message that waits for its share of own
+}
+
+// forAll is one outcome of many messages.
+func forAll(messages int, err error) []error {
+	errs := make([]error, messages)
+	for i := range errs {
+		errs[i] = err
+	}
 	return errs
 }
 
@@ -156,18 +181,18 @@ const noLimit = time.Duration(math.MaxInt64)
 // share, so that a slow twin's messages do not queue for what others need. Where
 // twins that failed last share one, a lane that waits for long keeps small
 // messages to others of them waiting: it comes again.
-func (c *Client) reserve(ctx context.Context, own *budget, patience time.Duration, m *msgbus.Message) (release func(), err error) {
-	size := len(m.AppendWire(nil)) - freeBody
+func (c *Client) reserve(ctx context.Context, to destination, size int) (release func(), err error) {
+	size -= freeBody
 	if size <= 0 {
 		return func() {}, nil
 	}
 	stopped := &msgbus.Failure{Reason: msgbus.Timeout, Detail: "stopped before it was sent"}
-	waiting, cancel := context.WithTimeout(ctx, patience)
+	waiting, cancel := context.WithTimeout(ctx, to.patience)
 	defer cancel()
-	releaseOwn, err := own.acquire(waiting, size)
+	releaseOwn, err := to.own.acquire(waiting, size)
 	switch {
 	case err != nil && ctx.Err() == nil:
-		return nil, &msgbus.Failure{Reason: msgbus.Overloaded, Detail: "large messages to twins that failed last wait for each other", Rest: patience}
+		return nil, &msgbus.Failure{Reason: msgbus.Overloaded, Detail: "large messages to twins that failed last wait for each other", Rest: to.patience}
 	case err != nil:
 		return nil, stopped
 	}
@@ -179,56 +204,36 @@ func (c *Client) reserve(ctx context.Context, own *budget, patience time.Duratio
 	return func() { releaseAll(); releaseOwn() }, nil
 }
 
-// seal makes a message of what its peer accepts at this moment: a message of an
-// older `now` is refused for good.
-func (c *Client) seal(o msgbus.Outgoing) (body []byte) {
-	o.Message.Now = c.opts.Now().Unix()
-	if o.Kind == msgbus.ReplyParcel {
-		pin(o.Message)
-	}
-	challenge := o.Message.Challenge()
-	o.Message.Signature = hex.EncodeToString(c.signer.Sign(challenge[:]))
-	return o.Message.AppendWire(nil)
+// An answer is what a peer said, whoever it was.
+type answer struct {
+	code   int
+	header http.Header
+	body   []byte
 }
 
-// pin makes a reply one that only its twin can read as a message to itself, and
-// an error if it cannot be made one: empty data can always be pinned.
-func pin(reply *msgbus.Message) {
-	if reply.PinReply() {
-		return
-	}
-	reply.Data, reply.Error = "", "the service's answer cannot be signed so that only its twin can read it"
-	reply.PinReply()
-}
-
-// post seals and sends one message and reads what became of it.
-func (c *Client) post(ctx context.Context, twin uint32, endpoint string, o msgbus.Outgoing) error {
-	body := c.seal(o)
+// exchange posts a body and reads the answer.
+func (c *Client) exchange(ctx context.Context, to destination, path string, header http.Header, body []byte) (*answer, error) {
 	limit := c.limit(len(body))
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	path := "/zbus-remote"
-	if o.Kind == msgbus.ReplyParcel {
-		path = "/zbus-reply"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.endpoint+path, bytes.NewReader(body))
 	if err != nil {
-		return msgbus.Refuse(msgbus.BadAddress, "the address of twin %d cannot be used", twin)
+		return nil, msgbus.Refuse(msgbus.BadAddress, "the address of twin %d cannot be used", to.twin)
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header = header
 	req.Header.Set("User-Agent", "msgbusd")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return sendError(twin, err, limit)
+		return nil, sendError(to.twin, err, limit)
 	}
 	defer resp.Body.Close()
 	// Reading to the end lets the connection be used again.
-	const mostAnswer = 16 << 10
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
-	if err != nil && resp.StatusCode/100 != 2 {
-		return sendError(twin, err, limit)
+	const mostAnswer = 128 << 10 // more than the outcomes of the largest transfer
+	said, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
+	if err != nil && (resp.StatusCode/100 != 2 || path == transfer.Path) {
+		return nil, sendError(to.twin, err, limit)
 	}
-	return outcome(twin, resp, answer)
+	return &answer{code: resp.StatusCode, header: resp.Header, body: said}, nil
 }
 
 // limit is how long one message may take: a slow peer gets the time that its
@@ -266,28 +271,12 @@ func bareError(err error) string {
 	return text
 }
 
-// outcome reads an answer.
-func outcome(twin uint32, resp *http.Response, body []byte) error {
-	code := resp.StatusCode
-	text := func() string { return fmt.Sprintf("status %d: %s", code, answerText(body)) }
-	switch {
-	case code/100 == 2:
-		return nil
-	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		return &msgbus.Failure{Reason: msgbus.PeerBusy, Detail: fmt.Sprintf("twin %d is busy: %s", twin, text()), Rest: retryAfter(resp)}
-	case code == http.StatusBadRequest && wantsTLS(body):
-		return &msgbus.Failure{Reason: msgbus.Unreachable, Detail: fmt.Sprintf("twin %d speaks TLS only, which its record does not say, or did not minutes ago", twin)}
-	case code == http.StatusBadRequest, code == http.StatusForbidden, code == http.StatusConflict,
-		code == http.StatusRequestEntityTooLarge, code == http.StatusUnprocessableEntity:
-		return msgbus.Refuse(msgbus.RefusedByPeer, "twin %d refused the message: %s", twin, text())
-	default:
-		return &msgbus.Failure{Reason: msgbus.PeerFailed, Detail: fmt.Sprintf("twin %d could not take the message: %s", twin, text())}
-	}
-}
+// text is what an answer says to people.
+func (a *answer) text() string { return fmt.Sprintf("status %d: %s", a.code, answerText(a.body)) }
 
 // retryAfter reads seconds; a date is as good as a second for a lane.
-func retryAfter(resp *http.Response) time.Duration {
-	s, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+func (a *answer) retryAfter() time.Duration {
+	s, err := strconv.Atoi(a.header.Get("Retry-After"))
 	if err != nil || s < 1 {
 		s = 1
 	}

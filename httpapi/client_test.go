@@ -31,23 +31,82 @@ func (e endpoint) Endpoint(context.Context, uint32) (string, error) {
 	return "http://" + string(e), nil
 }
 
+func (e endpoint) Verify(context.Context, uint32, []byte, []byte) error {
+	return msgbus.Refuse(msgbus.TwinNotFound, "it knows no keys")
+}
+
 // nowhere is a directory that knows no one.
 type nowhere struct{ err error }
 
 func (n nowhere) Endpoint(context.Context, uint32) (string, error) { return "", n.err }
 
-// peer starts another twin's relay, and a client that sends to it.
+func (n nowhere) Verify(context.Context, uint32, []byte, []byte) error { return n.err }
+
+// peer starts another twin's relay, which speaks version 1, and a client that
+// sends to it.
 func peer(t *testing.T, opts httpapi.ClientOptions, serve http.HandlerFunc) *httpapi.Client {
 	t.Helper()
-	s := httptest.NewServer(serve)
+	s := httptest.NewServer(published(serve))
 	t.Cleanup(s.Close)
 	return client(t, opts, endpoint(s.Listener.Addr().String()))
+}
+
+// published serves like a relay that knows no transfers.
+func published(serve http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/zbus-transfer" {
+			http.NotFound(w, req)
+			return
+		}
+		serve(w, req)
+	})
+}
+
+// unknowing is a connection to a relay that knows no transfers: what stands at
+// its other end sees none.
+type unknowing struct {
+	net.Conn
+	read  *io.PipeReader
+	wrote *io.PipeWriter
+}
+
+func newUnknowing(conn net.Conn) *unknowing {
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.Copy(w, conn)
+		w.CloseWithError(err)
+	}()
+	return &unknowing{conn, r, w}
+}
+
+func (u *unknowing) Read(b []byte) (int, error) { return u.read.Read(b) }
+
+func (u *unknowing) Write(b []byte) (int, error) {
+	if strings.HasPrefix(string(b), "POST /zbus-transfer ") {
+		_, err := io.WriteString(u.wrote, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+		return len(b), err
+	}
+	return u.Conn.Write(b)
+}
+
+func (u *unknowing) Close() error {
+	_ = u.read.Close()
+	return u.Conn.Close()
 }
 
 func client(t *testing.T, opts httpapi.ClientOptions, d httpapi.Directory) *httpapi.Client {
 	t.Helper()
 	if opts.Now == nil {
 		opts.Now = func() time.Time { return time.Unix(clock, 0) }
+	}
+	if dial := opts.Dial; dial != nil {
+		opts.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return newUnknowing(conn), nil
+		}
 	}
 	c := httpapi.NewClient(opts, d, identity(t, "//Alice", twin.SR25519))
 	t.Cleanup(c.Close)
@@ -116,18 +175,28 @@ func TestAMessageLeavesSignedForThePathOfItsKind(t *testing.T) {
 	}
 }
 
-// What one of our relays sends, another takes.
+// What one of our relays sends, another takes, also in version 1: published
+// relays take nothing else.
 func TestOneOfOurRelaysTakesWhatAnotherSends(t *testing.T) {
-	b := newBench(t).serve()
-	c := client(t, httpapi.ClientOptions{}, endpoint(strings.TrimPrefix(b.url, "http://")))
-	if errs := c.Send(t.Context(), self, outgoing(msgbus.RequestParcel, request())); errs[0] != nil {
-		t.Error(errs[0])
-	}
-	if errs := c.Send(t.Context(), self, outgoing(msgbus.ReplyParcel, reply())); errs[0] != nil {
-		t.Error(errs[0])
-	}
-	if b.relay.taken() != 2 {
-		t.Errorf("%d of 2 arrived", b.relay.taken())
+	for name, serve := range map[string]func(http.Handler) http.Handler{
+		"in transfers": func(h http.Handler) http.Handler { return h },
+		"one by one":   func(h http.Handler) http.Handler { return published(h.ServeHTTP) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.handler = serve(b.handler)
+			b.serve()
+			c := b.client(httpapi.ClientOptions{})
+			if errs := c.Send(t.Context(), self, outgoing(msgbus.RequestParcel, ours())); errs[0] != nil {
+				t.Error(errs[0])
+			}
+			if errs := c.Send(t.Context(), self, outgoing(msgbus.ReplyParcel, reply())); errs[0] != nil {
+				t.Error(errs[0])
+			}
+			if b.relay.taken() != 2 {
+				t.Errorf("%d of 2 arrived", b.relay.taken())
+			}
+		})
 	}
 }
 

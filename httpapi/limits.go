@@ -51,13 +51,22 @@ func (l *limits) begin(twin uint32, messages, bytes int) (done func(), err error
 	if !l.enter(twin) {
 		return nil, msgbus.Refuse(msgbus.RateLimited, "%d requests of twin %d are being handled; send it again in a second", l.atOnce, twin)
 	}
-	if after := l.take(twin, messages, bytes); after > 0 {
+	if err := l.spend(twin, messages, bytes); err != nil {
 		l.leave(twin)
-		r := msgbus.Refuse(msgbus.RateLimited, "twin %d sends more than it may; send it again in %d seconds", twin, wholeSeconds(after))
-		r.Rest = after
-		return nil, r
+		return nil, err
 	}
 	return func() { l.leave(twin) }, nil
+}
+
+// spend takes messages and bytes out of what the twin may send.
+func (l *limits) spend(twin uint32, messages, bytes int) error {
+	after := l.take(twin, messages, bytes)
+	if after == 0 {
+		return nil
+	}
+	r := msgbus.Refuse(msgbus.RateLimited, "twin %d sends more than it may; send it again in %d seconds", twin, wholeSeconds(after))
+	r.Rest = after
+	return r
 }
 
 func (l *limits) enter(twin uint32) bool {

@@ -41,11 +41,13 @@ func identity(t testing.TB, secret string, kt twin.KeyType) *twin.Identity {
 
 // A relay that records what it is given.
 type recorder struct {
-	mu       sync.Mutex // guards what follows
-	requests []*msgbus.Message
-	replies  []*msgbus.Message
-	commands []*msgbus.Message
-	err      error
+	mu        sync.Mutex // guards what follows
+	requests  []*msgbus.Message
+	replies   []*msgbus.Message
+	commands  []*msgbus.Message
+	transfers []*msgbus.Transfer
+	outcomes  []error // of the messages of a transfer
+	err       error
 
 	hang chan struct{} // if not nil, what is taken is dealt with when it is closed
 }
@@ -74,10 +76,19 @@ func (r *recorder) AcceptCommand(_ context.Context, m *msgbus.Message) (string, 
 	return uuid4, r.take(&r.commands, m)
 }
 
+func (r *recorder) AcceptTransfer(_ context.Context, t *msgbus.Transfer) ([]error, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.transfers = append(r.transfers, t)
+	outcomes := make([]error, len(t.Messages))
+	copy(outcomes, r.outcomes)
+	return outcomes, r.err
+}
+
 func (r *recorder) taken() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.requests) + len(r.replies) + len(r.commands)
+	return len(r.requests) + len(r.replies) + len(r.commands) + len(r.transfers)
 }
 
 // A keyring knows some twins, and counts who asks.

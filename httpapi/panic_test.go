@@ -46,14 +46,15 @@ func TestPanicOfAHandlerIsAnswered(t *testing.T) {
 	}
 }
 
-// A fuse is a signer that panics over its second message.
+// A fuse is a signer that panics over its third signature: a greeting's is the
+// first.
 type fuse struct {
 	httpapi.Signer
 	signed atomic.Int32
 }
 
 func (f *fuse) Sign(challenge []byte) []byte {
-	if f.signed.Add(1) == 2 {
+	if f.signed.Add(1) == 3 {
 		panic("boom")
 	}
 	return f.Signer.Sign(challenge)

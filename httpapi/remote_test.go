@@ -277,10 +277,10 @@ func TestAReplyComesFromTheTwinThatWasAsked(t *testing.T) {
 	}
 }
 
-// Anything but a POST of the four paths is none of this side's business.
+// Anything but a POST of the five paths is none of this side's business.
 func TestOtherPathsAndMethodsAreNotServed(t *testing.T) {
 	b := newBench(t).serve()
-	for path, want := range map[string]int{"/zbus-remote": 405, "/": 404, "/metrics": 404, "/healthz": 404, "/zbus-transfer": 404} {
+	for path, want := range map[string]int{"/zbus-remote": 405, "/": 404, "/metrics": 404, "/healthz": 404, "/zbus-transfer": 405} {
 		resp, err := http.Get(b.url + path)
 		if err != nil {
 			t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/msgbusd/msgbusd/httpapi/transfer"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -23,6 +24,10 @@ type Relay interface {
 	AcceptReply(ctx context.Context, m *msgbus.Message) error
 	// AcceptCommand returns the queue in which the answer will be.
 	AcceptCommand(ctx context.Context, m *msgbus.Message) (queue string, err error)
+	// AcceptTransfer tells for each message what became of it: nil when it was
+	// accepted, a *msgbus.Deferral when it may be later. Its own error is that of
+	// all: msgbus.ErrRepeated when the transfer was accepted before.
+	AcceptTransfer(ctx context.Context, t *msgbus.Transfer) ([]error, error)
 }
 
 // Results are the answers to commands.
@@ -73,6 +78,11 @@ type ServerOptions struct {
 	MaxTwinRate      int // messages a second of one twin; default no limit
 	MaxTwinBytes     int // bytes a second of one twin; default no limit
 	MaxBadSignatures int // failed checks a second of who claims, at one address, to be one twin; default 10
+
+	RequireV2         bool              // take nothing that is signed as in version 1
+	RequireEncryption bool              // take no transfer that is not sealed
+	Opener            Opener            // of sealed transfers; without one none are taken
+	Greeted           func(twin uint32) // called when a twin has shown that it speaks version 2; may be nil
 }
 
 // A Server is the public side of a relay.
@@ -119,6 +129,9 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.MaxBadSignatures == 0 {
 		opts.MaxBadSignatures = 10
 	}
+	if opts.Greeted == nil {
+		opts.Greeted = func(uint32) {}
+	}
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
 		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures),
@@ -133,16 +146,29 @@ func fewASecond() zerolog.Sampler {
 	return &zerolog.BurstSampler{Burst: 20, Period: time.Second}
 }
 
-// Handler serves the four endpoints.
+// Handler serves the five endpoints.
 func (s *Server) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(s.outlivePanics)
 	r.Use(s.boundBodies)
-	r.Post("/zbus-remote", s.remote)
-	r.Post("/zbus-reply", s.reply)
-	r.Post("/zbus-cmd", s.command)
+	r.Post(transfer.Path, s.transfer)
+	r.Group(func(r chi.Router) {
+		if s.opts.RequireV2 {
+			r.Use(s.refuseVersion1)
+		}
+		r.Post("/zbus-remote", s.remote)
+		r.Post("/zbus-reply", s.reply)
+		r.Post("/zbus-cmd", s.command)
+	})
 	r.Post("/zbus-result", s.result)
 	return r
+}
+
+// refuseVersion1 answers before anything is read.
+func (s *Server) refuseVersion1(http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.refuse(w, req, nil, msgbus.Refuse(msgbus.VersionRequired, "this relay takes transfers (%s) only", transfer.Path))
+	})
 }
 
 // Unready answers while there is no relay yet: the peer is to come back, and not
@@ -207,7 +233,7 @@ func (s *Server) command(w http.ResponseWriter, req *http.Request) {
 // with. What costs least comes first: nobody is looked up for a message that could
 // not be accepted anyway.
 func (s *Server) authenticate(w http.ResponseWriter, req *http.Request, check func(*msgbus.Message, uint32) error) (m *msgbus.Message, done func(), err error) {
-	body, err := s.readBody(w, req)
+	body, err := s.readBody(w, req, s.opts.MaxBody)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -281,9 +307,9 @@ func status(r msgbus.Reason) int {
 	switch r {
 	case msgbus.TooLarge:
 		return http.StatusRequestEntityTooLarge
-	case msgbus.NotExposed, msgbus.TwinNotAllowed, msgbus.CommandNotAllowed:
+	case msgbus.NotExposed, msgbus.TwinNotAllowed, msgbus.CommandNotAllowed, msgbus.VersionRequired, msgbus.EncryptionRequired:
 		return http.StatusForbidden
-	case msgbus.BelowWindow:
+	case msgbus.BelowWindow, msgbus.Replayed, msgbus.UnknownKey:
 		return http.StatusConflict
 	case msgbus.RateLimited, msgbus.TooManyForgeries:
 		return http.StatusTooManyRequests
@@ -298,9 +324,21 @@ func status(r msgbus.Reason) int {
 	}
 }
 
-// refuse answers with an error. What Redis cannot do now is told as such, and
-// never in its own words.
+// refuse answers with an error.
 func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Message, err error) {
+	twin := uint32(0)
+	if m != nil {
+		twin = m.Source
+	}
+	refusal := s.refusalOf(req, twin, err)
+	askToComeAgain(w, refusal)
+	writeError(w, status(refusal.Reason), refusal)
+}
+
+// refusalOf tells why something is refused, here and to whoever sent it; twin is
+// 0 when nobody knows who that is. What Redis cannot do now is told as such, and
+// never in its own words.
+func (s *Server) refusalOf(req *http.Request, twin uint32, err error) *msgbus.Refusal {
 	var refusal *msgbus.Refusal
 	switch {
 	case errors.As(err, &refusal):
@@ -311,15 +349,25 @@ func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Mess
 		s.log.Warn().Err(err).Str("path", req.URL.Path).Msg("cannot take a message")
 	}
 	event := s.log.Info().Str("path", req.URL.Path).Str("peer", req.RemoteAddr).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text)
-	if m != nil {
-		event = event.Uint32("twin", m.Source)
+	if twin != 0 {
+		event = event.Uint32("twin", twin)
 	}
 	event.Msg("refused a message")
-	code := status(refusal.Reason)
-	if code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(refusal.Rest)))
+	return refusal
+}
+
+// askToComeAgain says when, if the refusal is not for good.
+func askToComeAgain(w http.ResponseWriter, r *msgbus.Refusal) {
+	if comesAgain(r.Reason) {
+		w.Header().Set("Retry-After", strconv.Itoa(wholeSeconds(r.Rest)))
 	}
-	writeError(w, code, refusal)
+}
+
+// comesAgain tells of a reason that is not for good: the message may be taken
+// later.
+func comesAgain(r msgbus.Reason) bool {
+	code := status(r)
+	return code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests
 }
 
 // wholeSeconds is a wait as Retry-After tells it: none is a second.
@@ -348,6 +396,10 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 func writeRaw(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
+	write(w, code, body)
+}
+
+func write(w http.ResponseWriter, code int, body []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(code)
 	_, _ = w.Write(body)

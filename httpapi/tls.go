@@ -185,3 +185,7 @@ func wantsTLS(body []byte) bool {
 	text := string(body)
 	return strings.Contains(text, "HTTP request to an HTTPS server") || strings.Contains(text, "plain HTTP request was sent to HTTPS port")
 }
+
+func speaksTLS(twin uint32) error {
+	return &msgbus.Failure{Reason: msgbus.Unreachable, Detail: fmt.Sprintf("twin %d speaks TLS only, which its record does not say, or did not minutes ago", twin)}
+}

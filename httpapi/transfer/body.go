@@ -65,7 +65,8 @@ func AppendMessage(b []byte, o msgbus.Outgoing) []byte {
 // A Line is a message of a body, or why there is none in it.
 type Line struct {
 	msgbus.Outgoing
-	Err error // a *msgbus.Refusal with reason Malformed
+	Size int   // bytes of the message
+	Err  error // a *msgbus.Refusal with reason Malformed
 }
 
 // ReadBody reads the lines of a body. A line that is no message costs only
@@ -98,6 +99,7 @@ func readLine(text []byte) (l Line) {
 		l.Message, l.Err = &msgbus.Message{}, msgbus.Refuse(msgbus.Malformed, `a line is neither {"request":…} nor {"reply":…}`)
 		return l
 	}
+	l.Size = len(inner)
 	l.Err = msgbus.Guard(func() (err error) {
 		l.Message, err = msgbus.Decode(inner)
 		return err
