@@ -174,8 +174,8 @@ func TestEachMessageOfATransferHasItsOwnOutcome(t *testing.T) {
 		requested("1002.x", "open.z"),
 		requested("1002.1", "open.z"),
 		repliedTo("1001.1", epoch),
-		repliedTo("1001.2", ""),
 		repliedTo("1001.2", epochOf1001),
+		repliedTo("1001.2", ""), // its service kept no epoch, and its record is gone
 		repliedTo("1001.77", epoch),
 		repliedTo("1003.1", epoch),
 	}
@@ -189,6 +189,7 @@ func TestEachMessageOfATransferHasItsOwnOutcome(t *testing.T) {
 		t.Errorf("put off with %+v", later)
 	}
 	expect(t, "the app got", b.pop("app.1"), map[string]any{"dat": "Mw==", "src": 1001})
+	expect(t, "the second app got", b.pop("app.2"), map[string]any{"dat": "Mw==", "src": 1001})
 	if n := b.length("app.1") + b.length("app.2") + b.length("app.3"); n != 0 {
 		t.Errorf("%d replies too many reached apps", n)
 	}

@@ -184,7 +184,9 @@ func (r *Relay) takeReplies(ctx context.Context, t *msgbus.Transfer, errs []erro
 }
 
 // answeredBy returns the entry that a reply of a transfer ends, nil when it has
-// ended or is another one by now: an epoch is always named.
+// ended or is another one by now. A reply names no epoch when the record of its
+// request is gone and the service has not kept it: uids are not used again, so it
+// fits all the same.
 func (r *Relay) answeredBy(t *msgbus.Transfer, m *msgbus.Message, raw string) (*msgbus.Entry, error) {
 	if raw == "" {
 		return nil, nil
@@ -197,7 +199,7 @@ func (r *Relay) answeredBy(t *msgbus.Transfer, m *msgbus.Message, raw string) (*
 	switch {
 	case t.Source != asked || m.Source != asked:
 		return nil, msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", m.UID, asked, t.Source)
-	case m.Epoch != entry.Epoch:
+	case m.Epoch != "" && entry.Epoch != "" && m.Epoch != entry.Epoch:
 		return nil, nil
 	}
 	return entry, nil

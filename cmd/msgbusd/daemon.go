@@ -15,6 +15,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/httpapi"
+	"github.com/msgbusd/msgbusd/httpapi/transfer"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
 	"github.com/msgbusd/msgbusd/twin"
@@ -217,6 +218,7 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	names := &directory{twins: d.twins, peerPort: s.peerPort}
 	client := httpapi.NewClient(httpapi.ClientOptions{
 		Dial: dialer(twin.NewGuard(s.allow, s.ports...), nil), TLS: d.tls.peers, Now: d.store.Now, MaxInFlight: int64(s.maxInFlight),
+		Twin: id, RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, CompressFrom: s.compressFrom, Memory: d.store, Log: d.log,
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
@@ -227,6 +229,8 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
 		Policy: &s.policy, MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures,
+		RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, Greeted: client.Greeted,
+		Opener: transfer.NewOpener(id, d.store, d.store.Now),
 	}, r, d.store, names, s.identity)
 
 	d.ready.not("the relay has no session yet")

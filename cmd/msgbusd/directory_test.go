@@ -151,6 +151,10 @@ type at string
 
 func (a at) Endpoint(context.Context, uint32) (string, error) { return string(a), nil }
 
+func (at) Verify(context.Context, uint32, []byte, []byte) error {
+	return msgbus.Refuse(msgbus.TwinNotFound, "it knows no keys")
+}
+
 // A resolver knows one twin, and counts the questions.
 type resolver struct {
 	twin.Source

@@ -69,6 +69,12 @@ func networkFlags() []cli.Flag {
 			Usage: "private, loopback or link-local `CIDR` whose addresses may be dialled; repeatable (default none)"},
 		&cli.StringSliceFlag{Name: "allow-port", Category: groupNetwork, EnvVars: variable("allow-port"),
 			Usage: "`PORT`, or range such as 8000-8999, that may be dialled besides --peer-port; repeatable (default none)"},
+		&cli.BoolFlag{Name: "require-v2", Category: groupNetwork, EnvVars: variable("require-v2"),
+			Usage: "take and send signed transfers only, and nothing in version 1 of the wire"},
+		&cli.BoolFlag{Name: "require-encryption", Category: groupNetwork, EnvVars: variable("require-encryption"),
+			Usage: "take and send encrypted transfers only; implies --require-v2"},
+		&cli.IntFlag{Name: "compress-from", Category: groupNetwork, EnvVars: variable("compress-from"),
+			Usage: "compress transfers of at least so many `BYTES`, for slow networks; 0: none"},
 	}
 }
 

@@ -40,6 +40,9 @@ type settings struct {
 	brpop       []string
 	allow       []netip.Prefix
 	policy      relay.Policy
+
+	requireV2, requireEncryption bool
+	compressFrom                 int // bytes
 }
 
 // Format prints nothing of the settings, whatever the verb: the password of Redis is
@@ -97,7 +100,10 @@ func readSettings(c *cli.Context) (*settings, error) {
 		expose:      c.StringSlice("expose"),
 		refServices: c.StringSlice("ref-services"),
 		brpop:       c.StringSlice("brpop"),
+
+		requireV2: c.Bool("require-v2"), requireEncryption: c.Bool("require-encryption"), compressFrom: c.Int("compress-from"),
 	}
+	s.requireV2 = s.requireV2 || s.requireEncryption // version 1 has none
 	if s.redis, err = readRedis(c); err != nil {
 		return nil, err
 	}
@@ -150,6 +156,9 @@ func checkSettings(c *cli.Context) error {
 		if c.Int(option) < 0 {
 			return configError("--%s must be 1 or more, or 0 for no limit", option)
 		}
+	}
+	if c.Int("compress-from") < 0 {
+		return configError("--compress-from must be 0 or more")
 	}
 	for _, option := range []string{"max-exp", "drain"} {
 		if c.Duration(option) < time.Second {

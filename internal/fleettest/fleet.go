@@ -307,10 +307,17 @@ func FreeAddress(t testing.TB) string {
 	return ""
 }
 
-// Peer is a relay of somebody else, at a listener of its own.
+// Peer is a relay of somebody else, at a listener of its own. Like published
+// ones, it knows no transfers.
 func Peer(t testing.TB, h http.Handler) (address string) {
 	t.Helper()
-	server := httptest.NewServer(h)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.URL.Path == "/zbus-transfer" {
+			http.NotFound(w, req)
+			return
+		}
+		h.ServeHTTP(w, req)
+	}))
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
 }

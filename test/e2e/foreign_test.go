@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,7 +23,7 @@ type foreign struct {
 func newForeign(t testing.TB, f *fleettest.Fleet, id uint32) *foreign {
 	t.Helper()
 	x := &foreign{requests: make(chan fleettest.Message, 1000), replies: make(chan fleettest.Message, 1000)}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	address := fleettest.Peer(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		if x.busy.Add(-1) >= 0 {
 			w.Header().Set("Retry-After", "1")
@@ -42,8 +41,7 @@ func newForeign(t testing.TB, f *fleettest.Fleet, id uint32) *foreign {
 		}
 		_, _ = io.WriteString(w, `{"status": "accepted"}`)
 	}))
-	t.Cleanup(server.Close)
-	x.Person = f.Stranger(id, server.Listener.Addr().String())
+	x.Person = f.Stranger(id, address)
 	return x
 }
 

@@ -182,7 +182,7 @@ func TestMistakesInSettingsEndWithStatus78(t *testing.T) {
 		want    string
 	}{
 		{"--mnemonics-file", nil, "no key is given"},
-		{"--mnemonics-file", []string{"--mnemonics-file", open}, "can read the key"},
+		{"--mnemonics-file", []string{"--mnemonics-file", open}, "can read the secret"},
 		{"--mnemonics-file", []string{"--mnemonics", "neck stage box cup core magic produce exercise happy rely vocal vocal"}, "secret"},
 		{"--mnemonics-file", []string{"--mnemonics", "//Alice", "--key-type", "rsa"}, "--key-type"},
 		{"--substrate", nil, "no resolver of twins is named"},

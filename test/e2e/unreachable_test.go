@@ -229,8 +229,13 @@ func TestPeersThatTalkNonsenseFailTheirOwnMessagesOnly(t *testing.T) {
 				if err != nil {
 					return
 				}
-				_, _ = c.Read(make([]byte, 64<<10))
-				_, _ = io.WriteString(c, answer)
+				asked := make([]byte, 64<<10)
+				n, _ := c.Read(asked)
+				if strings.HasPrefix(answer, "HTTP/1.1 200") && strings.HasPrefix(string(asked[:n]), "POST /zbus-transfer ") {
+					_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+				} else {
+					_, _ = io.WriteString(c, answer)
+				}
 				_ = c.Close()
 			}
 		}()
