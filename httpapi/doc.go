@@ -1,7 +1,9 @@
 // Package httpapi is the wire between relays, both ends, and the HTTP side for
 // apps and operators.
 //
-// The whole conversation of version 1:
+// Between two of our relays messages go in transfers, many in one signed POST:
+// version 2, which package transfer describes. The whole conversation of version
+// 1, for all others:
 //
 //	POST /zbus-remote   a request, signed by the source twin    → 200 {"status":"accepted"}
 //	POST /zbus-reply    a reply, signed by the twin that was asked → 200 {"status":"accepted"}
@@ -20,6 +22,9 @@
 // version 1 run together; what is signed here is made to be read in one way only
 // (PinReply, MarkResult); outbound takes any 2xx for an acceptance, since
 // published relays differ.
+//
+// A Client greets a peer before it sends anything, to find out which version it
+// speaks, and remembers that.
 //
 // A handler ends with its request's context, which http.Server.Shutdown leaves
 // alone: for a long poll not to hold up the stop of the relay, close
