@@ -120,7 +120,8 @@ func quoteAll(c net.Conn, quoted chan<- string) {
 		}
 		var words []string
 		for range n {
-			if !lines.Scan() || !lines.Scan() { // its length, and the word
+			lines.Scan() // the length of the word
+			if !lines.Scan() {
 				return
 			}
 			words = append(words, lines.Text())

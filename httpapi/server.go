@@ -188,7 +188,7 @@ func HTTPServer(h http.Handler) *http.Server {
 		ReadTimeout:       75 * time.Second,
 		WriteTimeout:      120 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
+		MaxHeaderBytes:    8 << 10,
 	}
 }
 
