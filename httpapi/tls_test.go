@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,24 +177,28 @@ func TestOldVersionsOfTLSAreRefused(t *testing.T) {
 func TestAPeerThatShakesNoHandsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
-		var held net.Conn
-		var dialled *watchedConn
+		held := make(chan net.Conn, 1)
+		dialled := make(chan *watchedConn, 1)
 		c := client(t, httpapi.ClientOptions{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := l.dial(ctx, network, address)
-			dialled = &watchedConn{Conn: conn}
-			return dialled, err
+			watched := &watchedConn{Conn: conn}
+			dialled <- watched
+			return watched, err
 		}}, endpoint("https://peer:8051"))
-		go func() { held, _ = l.Accept() }()
+		go func() {
+			conn, _ := l.Accept()
+			held <- conn
+		}()
 		start := time.Now()
 		f := failureOf(t, sendOne(t, c))
 		if took := time.Since(start); f.Reason != msgbus.Timeout || took > 11*time.Second {
 			t.Errorf("%s after %s: %s", f.Reason, took, f.Detail)
 		}
 		<-time.After(time.Second)
-		if !dialled.closed {
+		if !(<-dialled).closed.Load() {
 			t.Error("the connection is still open")
 		}
-		_ = held.Close()
+		_ = (<-held).Close()
 		l.Close()
 	})
 }
@@ -201,11 +206,11 @@ func TestAPeerThatShakesNoHandsIsGivenUp(t *testing.T) {
 // watchedConn tells whether it was closed.
 type watchedConn struct {
 	net.Conn
-	closed bool
+	closed atomic.Bool
 }
 
 func (h *watchedConn) Close() error {
-	h.closed = true
+	h.closed.Store(true)
 	return h.Conn.Close()
 }
 

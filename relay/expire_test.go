@@ -43,8 +43,8 @@ func TestRepliesThatWaitAtTheStartComeBeforeExpiry(t *testing.T) {
 	a := run(t, newWire(), 1001)
 	const n = 300 // several claims
 	var replies []any
+	a.requests(n, with(ask("x", "app.1", 1001), map[string]any{"exp": 8}))
 	for i := range n {
-		a.request(with(ask("x", "app.1", 1001), map[string]any{"exp": 3}))
 		replies = append(replies, fmt.Sprintf(`{"ver":1,"uid":"1001.%d","src":1001,"dst":[1001],"cmd":"x","dat":"Mw==","now":1}`, i+1))
 	}
 	eventually(t, "the service has them", func() bool { return a.length("msgbus.x") == n })
@@ -71,9 +71,7 @@ func TestReplyAndExpiryNeverBothReachTheApp(t *testing.T) {
 	w.to(1002, accepting)
 	a := run(t, w, 1001)
 	const n = 300
-	for range n {
-		a.request(with(ask("x", "app.1", 1002), map[string]any{"exp": 1}))
-	}
+	a.requests(n, with(ask("x", "app.1", 1002), map[string]any{"exp": 3}))
 	eventually(t, "all are admitted", func() bool { return len(a.waiting()) == n })
 	eventually(t, "the first has ended", func() bool { return len(a.waiting()) < n })
 	for i := range n {

@@ -184,6 +184,20 @@ func (s *site) kill() {
 // request pushes what an app would.
 func (s *site) request(fields map[string]any) { s.t.Helper(); s.push("msgbus.system.local", fields) }
 
+// requests pushes the same request many times, at once: their lives begin together,
+// also on a busy machine.
+func (s *site) requests(n int, fields map[string]any) {
+	s.t.Helper()
+	raw, err := json.Marshal(fields)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all := slices.Repeat([]any{raw}, n)
+	if err := s.rdb.RPush(s.t.Context(), "msgbus.system.local", all...).Err(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 func (s *site) push(queue string, message any) {
 	s.t.Helper()
 	text, ok := message.(string)
