@@ -10,8 +10,18 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
+// youth is how long after its start a relay handles no message that two relays
+// have ended with: it would be buried if this one ended too, be it for a reason
+// of its own.
+const youth = time.Second
+
+// isYoung tells whether this relay has only begun.
+func (s *Store) isYoung() bool {
+	return s.clock.monotonic()-time.Duration(s.began.Load()) < youth
+}
+
 // errApart: the next message of a queue must be alone, and another claim of this
-// session has a message that must be.
+// session has a message that must be, or the relay is too young for it.
 var errApart = errors.New("the next message waits for another one that is handled alone")
 
 // apartPoll is how often a taker looks whether its suspect may be taken: about

@@ -78,7 +78,7 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 		}
 	}
 	result, err := s.run(ctx, s.scripts.take, keys,
-		c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound).StringSlice()
+		c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound, flag(s.isYoung())).StringSlice()
 	if err != nil {
 		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
 	}

@@ -43,6 +43,9 @@ func (s *Store) Join(ctx context.Context) error {
 		return msgbus.ErrSuperseded
 	}
 	s.next = ""
+	if previous == "" {
+		s.began.Store(int64(sent))
+	}
 	s.session.Store(&session)
 	s.learnEpoch(result[2])
 	if previous != "" && previous != session {

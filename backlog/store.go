@@ -82,6 +82,7 @@ type Store struct {
 	blocking *redis.Client
 
 	session     atomic.Pointer[string]
+	began       atomic.Int64 // when this relay had its first session, by the monotonic clock
 	interrupted atomic.Bool
 	clock       *clock
 

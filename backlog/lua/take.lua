@@ -8,11 +8,12 @@
 -- KEYS 1 sessions, 2 queue, 3 claim, 4 backlog, 5 suspects, then the session's
 --      claims on the other queues
 -- ARGV 1 session, 2 most messages, 3 most bytes, 4 bound of the backlog, or 0
---      for a queue that the backlog does not hold back
+--      for a queue that the backlog does not hold back, 5 '1' when the relay is
+--      young
 -- Returns {'1' when the message is poison or '', message, …} with the claim's
 -- messages, DEALT_WITH for those that are; the error FENCED, FULL when the
 -- backlog is at its bound and the claim is empty, or APART when the next
--- message is a suspect and another claim of this session has one.
+-- message is a suspect that may not be handed out now.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
@@ -30,6 +31,12 @@ local function other_in_hand()
   end
   return false
 end
+-- A relay that ends again and again as soon as it has started does so for
+-- reasons of its own, and would have the message at the head of a queue buried
+-- for it. So one that is buried the next time is not handed out at the start.
+local function may_hand_out(times)
+  return not other_in_hand() and not (ARGV[5] == '1' and times == POISON - 1)
+end
 local function hand_out(message, times)
   redis.call('HSET', KEYS[5], KEYS[3], redis.sha1hex(message))
   return times >= POISON and '1' or ''
@@ -39,7 +46,7 @@ local function answer(poison)
   return claimed
 end
 local function apart()
-  return redis.error_reply('APART another claim of this session has a suspect')
+  return redis.error_reply('APART the next message is a suspect that must wait')
 end
 
 if looking then
@@ -50,7 +57,7 @@ if looking then
     local times = message ~= DEALT_WITH and times_suspected(KEYS[5], message)
     if times then
       -- A BLMOVE brought it, or it was no suspect when it was taken.
-      local alone = first and not other_in_hand()
+      local alone = first and may_hand_out(times)
       local stay = alone and i or i - 1
       redis.call('LLEN', KEYS[2]) -- an error here, if it is no list, loses nothing
       give_back(KEYS[3], KEYS[2], stay)
@@ -83,7 +90,7 @@ while room > 0 and bytes > 0 do
   local times = next and times_suspected(KEYS[5], next)
   if times and #claimed > 0 then
     break
-  elseif times and other_in_hand() then
+  elseif times and not may_hand_out(times) then
     return apart()
   end
   local message = redis.call('LPOP', KEYS[2])
