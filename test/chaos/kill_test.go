@@ -30,7 +30,7 @@ func TestKillOfTheSendingRelay(t *testing.T) {
 	p.start()
 	p.ledger.service(p.b, "work")
 	kills := r.of(8, 200)
-	apps := p.ledger.apps(&traffic{most: r.of(1500, 100_000), rate: r.of(500, 1500)}, p.a, p.b.ID)
+	apps := p.ledger.apps(&traffic{least: r.of(1000, 100_000), rate: r.of(500, 1500), outstanding: 1000}, p.a, p.b.ID)
 	var took times
 	for i := range kills {
 		r.pass(r.upTo(300 * time.Millisecond))
@@ -39,7 +39,7 @@ func TestKillOfTheSendingRelay(t *testing.T) {
 			r.progress("%d kills", i+1)
 		}
 	}
-	apps.await()
+	apps.end()
 	r.figure("%d kills", kills)
 	p.ledger.wantAnswered()
 	wantResumed(r, took, 2*time.Second)

@@ -108,26 +108,20 @@ func TestOneWayPartition(t *testing.T) {
 }
 
 func oneWayPartition(r *row, p *pair) {
-	most := r.of(300, 10_000)
+	least := r.of(300, 10_000)
 	if p.wire != nil {
 		if !*full {
 			r.Skip("takes a minute; only with -full")
 		}
-		most = 5000
+		least = 5000
 	}
 	p.start()
 	p.ledger.service(p.b, "work")
-	apps := p.ledger.apps(&traffic{most: most, rate: r.of(60, 150)}, p.a, p.b.ID)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		apps.await()
-	}()
+	apps := p.ledger.apps(&traffic{least: least, rate: r.of(60, 150)}, p.a, p.b.ID)
 	rounds := 0
 	for over := false; !over; rounds++ {
 		p.ledger.awaitAnswer(time.Now())
 		p.is(conditions{}, conditions{blocked: true})
-		// A reply of before may still be on its way; the last round has no traffic.
 		r.pass(500*time.Millisecond + r.upTo(time.Second))
 		if p.wire != nil || *full && rounds%20 == 0 {
 			r.pass(13 * time.Second) // the sender gives up waiting by itself, and sends again
@@ -137,11 +131,12 @@ func oneWayPartition(r *row, p *pair) {
 		}
 		p.heal()
 		select {
-		case <-done:
+		case <-apps.enough:
 			over = true
 		default:
 		}
 	}
+	apps.end()
 	r.figure("%d times", rounds)
 	p.ledger.wantAnswered()
 }

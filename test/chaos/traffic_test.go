@@ -32,11 +32,13 @@ type traffic struct {
 	rate        int // requests a second
 	outstanding int // most that are not answered
 	most        int // requests in all; 0 for as many as there is time for
+	least       int // requests that are pushed before end ends the pushing
 
-	name  string
-	stop  context.CancelFunc
-	ended sync.WaitGroup
-	free  chan struct{}
+	name   string
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+	free   chan struct{}
+	enough chan struct{} // closed when the least have been pushed
 }
 
 // apps begins traffic. Zero settings stand for requests to the command "work"
@@ -63,6 +65,7 @@ func (l *ledger) apps(t *traffic, from *fleettest.Site, to ...uint32) *traffic {
 	if t.name == "" {
 		t.name = fmt.Sprintf("app-%d", from.ID)
 	}
+	t.enough = make(chan struct{})
 	t.free = make(chan struct{}, t.outstanding)
 	for range t.outstanding {
 		t.free <- struct{}{}
@@ -83,6 +86,10 @@ func (l *ledger) apps(t *traffic, from *fleettest.Site, to ...uint32) *traffic {
 
 // end ends the pushing. Answers are still looked for.
 func (t *traffic) end() {
+	select {
+	case <-t.enough:
+	case <-t.ledger.row.Context().Done():
+	}
 	t.stop()
 	t.ended.Wait()
 }
@@ -98,6 +105,9 @@ func (t *traffic) push(ctx context.Context) {
 		// As many as are due: a ticker skips what a busy machine is late for.
 		due := int(time.Since(began).Seconds()*float64(t.rate)) + 1
 		for ; n < due && (t.most == 0 || n < t.most); n++ {
+			if n == t.least {
+				close(t.enough)
+			}
 			select {
 			case <-ctx.Done():
 				return
@@ -139,7 +149,9 @@ func (t *traffic) look(ctx context.Context) {
 	seed := maphash.MakeSeed()
 	var seen []uint64
 	doubt := false
+	var since, began time.Time // of the last look that was one, and of this one
 	for wait(ctx, lookEvery) {
+		began = time.Now()
 		from := max(0, len(seen)-1)
 		if doubt {
 			from = 0
@@ -151,6 +163,7 @@ func (t *traffic) look(ctx context.Context) {
 				break
 			}
 			if len(got) == 0 {
+				since = began
 				doubt = at < len(seen) && from > 0
 				if !doubt {
 					seen = seen[:at]
@@ -170,7 +183,7 @@ func (t *traffic) look(ctx context.Context) {
 				}
 				if at == len(seen) {
 					seen = append(seen, sums[i])
-					t.note(raw)
+					t.note(raw, since)
 				}
 				at++
 			}
@@ -178,13 +191,13 @@ func (t *traffic) look(ctx context.Context) {
 	}
 }
 
-func (t *traffic) note(raw string) {
+func (t *traffic) note(raw string, since time.Time) {
 	m, err := fleettest.ParseMessage(raw)
 	if err != nil {
 		t.ledger.row.Errorf("an app got %q: %v", raw, err)
 		return
 	}
-	t.ledger.wasAnswered(idOf(m), m.Text("err"))
+	t.ledger.wasAnswered(idOf(m), m.Text("err"), since)
 	t.give()
 }
 
