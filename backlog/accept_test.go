@@ -1,6 +1,7 @@
 package backlog_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -23,6 +24,49 @@ func TestRequestIsAcceptedOncePerSourceEpochAndNumber(t *testing.T) {
 		wantEqual(r, "the first epoch", r.accept(s, 1003, sample, arrival(1)), "[repeat]")
 		r.wantList("msgbus.calc.add", "request 1", "request 2", "request 3", "request 1", "request 1")
 	})
+}
+
+// signed hands in requests of one source under one signature.
+func (r *rig) signed(s *backlog.Store, digest string, requests ...msgbus.Acceptance) string {
+	r.Helper()
+	out, err := s.AcceptSigned(r.Context(), &msgbus.Transfer{Source: 1003, Epoch: sample, Digest: digest}, requests)
+	switch {
+	case errors.Is(err, msgbus.ErrRepeated):
+		return "repeated"
+	case errors.Is(err, msgbus.ErrStorageFull):
+		return "full"
+	}
+	r.must(err)
+	return fmt.Sprint(out)
+}
+
+// Somebody records a transfer and plays it again, to any relay of the twin: also one
+// whose messages would not tell that they have been here. (accept.lua: without the
+// HSETNX.)
+func TestTransferIsAcceptedOncePerSignature(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		first, second := r.join(instance("a")), r.join(instance("b"))
+		wantEqual(r, "first", r.signed(first, "d1", arrival(1)), "[accepted]")
+		wantEqual(r, "again", r.signed(first, "d1", arrival(1)), "repeated")
+		wantEqual(r, "again, on another relay", r.signed(second, "d1", arrival(1)), "repeated")
+		wantEqual(r, "with other requests", r.signed(first, "d1", arrival(2)), "repeated")
+		wantEqual(r, "without requests", r.signed(first, "d2"), "[]")
+		wantEqual(r, "again", r.signed(second, "d2"), "repeated")
+		wantEqual(r, "under another signature", r.signed(second, "d3", arrival(1), arrival(2)), "[repeat accepted]")
+		r.wantList("msgbus.calc.add", "request 1", "request 2")
+	})
+}
+
+// A full Redis takes nothing of a transfer, its signature neither. (accept.lua:
+// without the HSETNX, whose refusal is the first.)
+func TestTransferThatAFullRedisDidNotTakeIsNoRepeat(t *testing.T) {
+	r := onReal(t)
+	s := r.join()
+	r.full()
+	wantEqual(r, "while Redis is full", r.signed(s, "d", arrival(1)), "full")
+	r.room()
+	wantEqual(r, "when it is not", r.signed(s, "d", arrival(1)), "[accepted]")
+	r.wantList("msgbus.calc.add", "request 1")
 }
 
 // Two relays of one twin get the same request at once, over two connections.

@@ -49,7 +49,7 @@ func TestPromiseIsKeptWhateverHappens(t *testing.T) {
 
 func newWorld(rt *rapid.T, source, peer *twin) *world {
 	relays := rapid.IntRange(1, 2).Draw(rt, "relays a twin")
-	w := &world{promise: newPromise(rt, relays == 1), source: source, peer: peer, clock: source.now()}
+	w := &world{promise: newPromise(rt, relays == 1), source: source, peer: peer, clock: source.now(), posted: make(map[string]bool)}
 	source.safe, peer.safe = rapid.Bool().Draw(rt, "Redis here is safe"), rapid.Bool().Draw(rt, "Redis there is safe")
 	for _, t := range []*twin{source, peer} {
 		w.must(t.rdb.FlushAll(rt.Context()).Err())

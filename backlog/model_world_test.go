@@ -29,6 +29,8 @@ type world struct {
 	wire         []letter
 	answers      []pending // made by a relay and not written yet
 	replied      []string  // what the service has answered
+	signatures   int
+	posted       map[string]bool // signatures that a relay has taken
 	clock        time.Time // of both, but for the time that the test itself takes
 }
 
@@ -71,6 +73,7 @@ type letter struct {
 	body   string
 	life   time.Duration
 	kind   string // of the request
+	digest string // of the signature over all that came with it; "" in version 1
 }
 
 // Pending answers were made from entries that may be others by now.
@@ -235,6 +238,10 @@ func (w *world) send(r *worker, to uint32) bool {
 			l.uid, l.epoch, l.body, l.kind = p.ID, e.Epoch, e.Message.Data, w.requests[n].kind
 			_, l.number, _ = msgbus.ParseUID(p.ID)
 			l.life = max(time.Second, e.Deadline.Sub(r.twin.now()))
+			if l.number%2 == 0 {
+				w.signatures++
+				l.digest = strconv.Itoa(w.signatures)
+			}
 		} else {
 			id := strings.Fields(p.ID)
 			l.epoch, l.uid = id[1], id[2]
@@ -258,7 +265,7 @@ func (w *world) deliver(l letter, which int, heard, slow bool) {
 	case r == nil:
 		return
 	case to == w.peer:
-		w.deliverRequest(r, l)
+		heard = w.deliverRequest(r, l) && heard
 	default:
 		heard = w.deliverReply(r, l, slow) && heard
 	}
@@ -274,15 +281,30 @@ func (w *world) putOff(l letter) {
 	}
 }
 
-func (w *world) deliverRequest(r *worker, l letter) {
+// deliverRequest tells whether the answer is that the request has arrived. What
+// comes a second time under one signature is refused for it, unless Redis has lost
+// the first time.
+func (w *world) deliverRequest(r *worker, l letter) bool {
 	w.Helper()
 	a := msgbus.Acceptance{UID: l.uid, Number: l.number, Command: "calc.add", Life: l.life, Body: []byte(l.body + " " + l.epoch + " " + l.uid)}
 	if a.Refused = l.kind == unserved; a.Refused {
 		a.Body = []byte("refusal " + l.body)
 	}
-	out, err := r.Accept(w.Context(), nil, self, l.epoch, []msgbus.Acceptance{a})
+	var out []msgbus.Outcome
+	var err error
+	if l.digest == "" {
+		out, err = r.Accept(w.Context(), nil, self, l.epoch, []msgbus.Acceptance{a})
+	} else {
+		t := &msgbus.Transfer{Source: self, Epoch: l.epoch, Digest: l.digest}
+		out, err = r.AcceptSigned(w.Context(), t, []msgbus.Acceptance{a})
+	}
+	if errors.Is(err, msgbus.ErrRepeated) && w.posted[l.digest] {
+		return false
+	}
 	w.must(err)
+	w.posted[l.digest] = true
 	w.accepted(l.epoch+" "+l.uid, string(a.Body), a.Refused, out[0])
+	return true
 }
 
 // deliverReply tells whether the reply has been dealt with. A slow relay writes
