@@ -188,6 +188,20 @@ func (s *Site) WantNoDead() {
 	}
 }
 
+// WantNoPoison wants no dead letter to be one that made the relay fail.
+func (s *Site) WantNoPoison() {
+	s.T.Helper()
+	all, err := s.RDB.XRange(s.T.Context(), s.Prefix+".system.dead", "-", "+").Result()
+	if err != nil {
+		s.T.Error(err)
+	}
+	for _, entry := range all {
+		if entry.Values["reason"] == "poison" {
+			s.T.Errorf("twin %d: a dead letter that made the relay fail: %v", s.ID, entry.Values)
+		}
+	}
+}
+
 // Length is how much is in a list.
 func (s *Site) Length(list string) int64 {
 	s.T.Helper()

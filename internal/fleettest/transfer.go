@@ -18,6 +18,7 @@ const TransferPath = "/zbus-transfer"
 type Transfer struct {
 	Source, Destination uint32
 	Epoch               string // of its requests
+	Encoding            string
 	Created             time.Time
 	Nonce               string
 	Body                string
@@ -28,7 +29,7 @@ func (p *Person) Transfer(dst uint32, lines ...string) Transfer {
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce)
 	return Transfer{
-		Source: p.ID, Destination: dst, Epoch: "5218", Created: time.Now(),
+		Source: p.ID, Destination: dst, Epoch: "5218", Encoding: "identity", Created: time.Now(),
 		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Body: strings.Join(lines, ""),
 	}
 }
@@ -50,7 +51,7 @@ func (p *Person) SignTransfer(t Transfer) http.Header {
 	base := `"@method": POST` + "\n" + `"@path": ` + TransferPath + "\n"
 	for _, field := range [][2]string{
 		{"Content-Digest", "sha-256=:" + base64.StdEncoding.EncodeToString(digest[:]) + ":"},
-		{"Content-Encoding", "identity"},
+		{"Content-Encoding", t.Encoding},
 		{"Content-Type", "application/x-ndjson"},
 		{"Msgbus-Source", fmt.Sprint(t.Source)},
 		{"Msgbus-Destination", fmt.Sprint(t.Destination)},

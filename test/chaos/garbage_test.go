@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -18,11 +20,12 @@ import (
 	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
-// Zeros is a body without an end.
-type zeros struct{}
+// Zeros is a body without an end, which counts what is taken of it.
+type zeros struct{ taken atomic.Int64 }
 
-func (zeros) Read(b []byte) (int, error) {
+func (z *zeros) Read(b []byte) (int, error) {
 	clear(b)
+	z.taken.Add(int64(len(b)))
 	return len(b), nil
 }
 
@@ -53,14 +56,19 @@ func TestGarbage(t *testing.T) {
 		"2^64 src": strings.Replace(good, `"src":1003`, `"src":18446744073709551616`, 1), "list": "[" + good + "]", "two": good + good,
 		"text": "GET / HTTP/1.0", "null": "null", "fraction": strings.Replace(good, `"src":1003`, `"src":1003.5`, 1),
 	}
-	for _, path := range []string{"/zbus-remote", "/zbus-reply", "/zbus-cmd", "/zbus-result"} {
+	for _, path := range []string{"/zbus-remote", "/zbus-reply", "/zbus-cmd", "/zbus-result", fleettest.TransferPath} {
 		for what, body := range bodies {
 			if code, reason := a.post(a.b.Listen, path, []byte(body)); code/100 != 4 {
 				r.Errorf("%s to %s: %d %s", what, path, code, reason)
 			}
 		}
-		// A gigabyte, as far as it is taken.
-		resp, err := a.client.Post("http://"+a.b.Listen+path, "application/json", io.LimitReader(zeros{}, 1<<30))
+		// A gigabyte, as far as it is taken: what the buffers of a connection hold, and no
+		// more than a message may have.
+		var z zeros
+		resp, err := a.client.Post("http://"+a.b.Listen+path, "application/json", io.LimitReader(&z, 1<<30))
+		if n := z.taken.Load(); n > 32<<20 {
+			r.Errorf("of a gigabyte to %s %d bytes were taken", path, n)
+		}
 		if err == nil {
 			if resp.StatusCode/100 != 4 {
 				r.Errorf("a gigabyte to %s: %d", path, resp.StatusCode)
@@ -68,6 +76,7 @@ func TestGarbage(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 	}
+	a.garbageInTransfers(x, bodies)
 	questions := asked.Load() // what the remote queue holds may be answered, and so be asked for
 	for _, queue := range []string{"local", "remote", "reply"} {
 		for _, body := range bodies {
@@ -76,10 +85,34 @@ func TestGarbage(t *testing.T) {
 	}
 	a.b.WantAnswer(a.b.ID)
 	grown := int(status(r, a.b.Daemon, "VmHWM")) - before
-	r.figure("%d bodies to 4 endpoints and 3 queues, %d questions to the resolver", len(bodies)+1, questions)
+	r.figure("%d bodies to 5 endpoints and 3 queues, %d questions to the resolver", len(bodies)+1, questions)
 	r.atMost("RSS grown by, in MiB", float64(grown)/1024, 64)
-	if n := a.believed(); n != 0 || questions != 0 {
+	if n := a.believed(); n != 0 || questions > 1 {
 		r.Errorf("%d were believed, and the resolver was asked %d times", n, questions)
+	}
+	a.b.WantNoPoison()
+}
+
+// garbageInTransfers posts what a twin has signed that means no good: bodies that are
+// no messages, and small ones that expand to much.
+func (a *attacker) garbageInTransfers(x *fleettest.Person, bodies map[string]string) {
+	a.row.Helper()
+	for what, body := range bodies {
+		t := x.Transfer(a.b.ID, `{"request":`+body+"}\n")
+		if status, verdict := a.send(a.b.Listen, parcel{fleettest.TransferPath, x.SignTransfer(t), []byte(t.Body)}); verdict == taken || status/100 == 5 {
+			a.row.Errorf("%s in a transfer: %d %s", what, status, verdict)
+		}
+	}
+	for _, unpacked := range []int{5 << 20, 1 << 30} {
+		var bomb bytes.Buffer
+		w := gzip.NewWriter(&bomb)
+		_, _ = io.CopyN(w, new(zeros), int64(unpacked))
+		_ = w.Close()
+		t := x.Transfer(a.b.ID, bomb.String())
+		t.Encoding = "gzip"
+		if status, verdict := a.send(a.b.Listen, parcel{fleettest.TransferPath, x.SignTransfer(t), []byte(t.Body)}); status != http.StatusRequestEntityTooLarge {
+			a.row.Errorf("a bomb of %d bytes: %d %s", unpacked, status, verdict)
+		}
 	}
 }
 
@@ -119,6 +152,9 @@ func TestHTTPAbuse(t *testing.T) {
 	}
 	during := sample(r, p.a, p.b.ID, "echo", 50, 1000)
 	r.figure("%d connections, %d refused", most, refused)
+	if refused > most/100 {
+		r.Errorf("%d connections were refused: nothing was shown", refused)
+	}
 	wantUnaffected(r, before, during, 2)
 	kept := 0
 	end := time.Now().Add(15 * time.Second)
@@ -131,7 +167,7 @@ func TestHTTPAbuse(t *testing.T) {
 	if kept > 0 {
 		r.Errorf("%d of %d connections without a header are still there", kept, len(silent))
 	}
-	r.atMost("RSS, in MiB", float64(int(status(r, p.b.Daemon, "VmRSS")))/1024, 256)
+	r.atMost("RSS at most, in MiB", status(r, p.b.Daemon, "VmHWM")/1024, 256)
 }
 
 // The relay may open few files, and somebody takes them all.
@@ -203,7 +239,7 @@ func TestMemoryWithMuchWaiting(t *testing.T) {
 	f.Strangers(fleettest.FreeAddress(r), dead...)
 	requests := make([]any, peers)
 	for i, id := range dead {
-		requests[i] = fleettest.Request("work", strings.Repeat("x", 1024), id).With("ret", "app").With("try", 1000).With("exp", 400).String()
+		requests[i] = fleettest.Request("work", strings.Repeat("x", 1024), id).With("ret", "app").With("try", 1000).With("exp", 600).String()
 	}
 	peak := 0.0
 	look := func() { peak = max(peak, status(r, a.Daemon, "VmRSS")/1024) }
@@ -217,9 +253,13 @@ func TestMemoryWithMuchWaiting(t *testing.T) {
 	}
 	most := int64(0)
 	began := time.Now()
+	const patience = 15 * time.Minute
 	for a.Length("msgbus.system.local") > 0 {
 		r.pass(100 * time.Millisecond)
 		look()
+		if time.Since(began) > patience {
+			r.Fatal("what was pushed is not admitted")
+		}
 	}
 	r.figure("admitted within %s of the last push", time.Since(began).Round(time.Second))
 	a.WantAnswer(a.ID)
@@ -228,6 +268,12 @@ func TestMemoryWithMuchWaiting(t *testing.T) {
 		look()
 		waiting = a.RDB.HLen(r.Context(), "msgbus.system.backlog").Val()
 		most = max(most, waiting)
+		if time.Since(began) > patience {
+			r.Fatalf("%d do not end", waiting)
+		}
+	}
+	if most < each*peers*9/10 {
+		r.Errorf("at most %d waited at once: too few to show anything", most)
 	}
 	r.figure("%d waited at once; ended %s after the last push", most, time.Since(began).Round(time.Second))
 	if n := a.Length("app"); n != each*peers {

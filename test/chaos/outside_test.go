@@ -17,8 +17,12 @@ import (
 
 // A twin's record leads into the site's own network.
 //
-// Seen to fail it: Control of guard.go with `return nil` for the last line: apps are
-// told that the twin cannot be reached, so somebody tried.
+// Redirects, and a name that resolves to a public address and then to another, need
+// a server at a public address: TestARedirectIntoTheNetworkIsStoppedAtTheDial of
+// package twin and TestRedirectsAreNotFollowed of httpapi have them.
+//
+// Seen to fail it: Control of guard.go without its look at Allowed: apps are told that
+// the twin cannot be reached, so somebody tried.
 func TestAddressesThatMustNotBeDialled(t *testing.T) {
 	r := begin(t, 34, "address guard")
 	forms := make(map[string]string) // what the registry would not take itself
@@ -61,7 +65,9 @@ func TestAddressesThatMustNotBeDialled(t *testing.T) {
 			r.Errorf("%s: the app is told %q", form, m.Text("err"))
 		}
 	}
-	a.Daemon.WantSaid("reason=address_not_allowed")
+	if n := strings.Count(a.Daemon.Said(), "reason=address_not_allowed"); n < len(all) {
+		r.Errorf("%d of %d forms were refused as address_not_allowed:\n%s", n, len(all), a.Daemon.Said())
+	}
 	r.figure("%d forms, %d connections", len(all), reached.Load())
 	if n := reached.Load(); n != 0 {
 		r.Errorf("%d connections were made", n)
@@ -124,7 +130,10 @@ func TestUnauthenticatedFlood(t *testing.T) {
 	flood.Wait()
 	took := time.Since(began).Seconds()
 	r.figure("%.0f forged/s", float64(posted.Load())/took)
-	r.atMost("resolver calls/s", float64(asked.Load())/took, 11)
+	if *full && float64(posted.Load()) < 4000*took {
+		r.Errorf("%d forged in %.1f s are no flood", posted.Load(), took)
+	}
+	r.atMost("resolver calls/s, but for a first burst of ten", float64(asked.Load()-10)/took, 10)
 	if limit := 12 * (took + 2); float64(asked.Load()) > limit {
 		r.Errorf("%d resolver calls in %.1f s", asked.Load(), took)
 	}
