@@ -94,7 +94,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		failing:   newFailing(opts.MaxInFlight / 8),
 		paces:     newPaces(opts.InFlight),
 		batches:   newPaces(mostInTransfer),
-		peers:     newPeers(opts.Memory, opts.Log),
+		peers:     newPeers(opts),
 		sealer:    transfer.NewSealer(opts.Twin, opts.Now),
 		http: &http.Client{
 			Transport: &http.Transport{
@@ -138,19 +138,15 @@ func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoi
 
 // sendTo speaks to a relay as it understands it.
 func (c *Client) sendTo(ctx context.Context, to destination, messages []msgbus.Outgoing) []error {
-	known := c.peers.of(ctx, to.twin)
-	if known.version == unknownVersion {
-		var err error
-		if known, err = c.greet(ctx, to); err != nil {
-			return forAll(len(messages), err)
-		}
+	known, err := c.peers.of(ctx, to.twin)
+	if err == nil && known.version == unknownVersion {
+		known, err = c.greet(ctx, to, known)
 	}
 	switch {
+	case err != nil:
+		return forAll(len(messages), err)
 	case known.version == version2:
 		return c.sendTransfers(ctx, to, messages)
-	case c.opts.RequireV2 || c.opts.RequireEncryption:
-		return forAll(len(messages), &msgbus.Failure{Reason: msgbus.VersionRequired,
-			Detail: fmt.Sprintf("twin %d speaks version 1 only, which this relay does not send (--require-v2)", to.twin)})
 	default:
 		return c.sendSingly(ctx, to, messages)
 	}
@@ -269,6 +265,13 @@ func bareError(err error) string {
 		text = text[i+3:]
 	}
 	return text
+}
+
+// reason is the typed one of an error body.
+func (a *answer) reason() msgbus.Reason {
+	var body errorBody
+	_ = json.Unmarshal(bytes.TrimSpace(a.body), &body) // without one there is no reason
+	return body.Reason
 }
 
 // text is what an answer says to people.

@@ -9,8 +9,8 @@ import (
 
 // paces are how many messages may be on their way at once to twins that were too
 // slow for more: side by side they share what bandwidth there is, and none would
-// arrive in its time. It is half after a timeout, down to one, and one more
-// after each batch that went well.
+// arrive in its time. After a timeout it is half of what was on its way, down to
+// one, and one more after each batch that went well.
 type paces struct {
 	most int
 
@@ -47,7 +47,7 @@ func (p *paces) note(twin uint32, outcomes []error) {
 		if len(p.twins) >= pacesMost {
 			clear(p.twins)
 		}
-		p.twins[twin] = max(1, n/2)
+		p.twins[twin] = max(1, min(n, len(outcomes))/2)
 	case f != nil || !slow:
 	case n+1 >= p.most:
 		delete(p.twins, twin)

@@ -26,6 +26,10 @@ const (
 	// patienceWithDoubt is how long a peer that has spoken version 2 may answer as
 	// if it did not before it is believed: somebody on the way may want version 1.
 	patienceWithDoubt = 10 * time.Minute
+	// doubtEnds is how long after the last such answer it counts for nothing: two
+	// that are ten minutes apart are not ten minutes of them. A lane that has
+	// something to send asks every twenty seconds.
+	doubtEnds = time.Minute
 	// peersMost bounds what is remembered in this process; over it everything is
 	// forgotten, which costs each peer a look into the storage.
 	peersMost = 100_000
@@ -52,45 +56,52 @@ type peer struct {
 	version  int
 	until    time.Time       // of version 1: when to greet it again
 	doubtful time.Time       // of version 2: since when it answers as if it spoke version 1; zero: not
+	doubted  time.Time       // and when it last did
 	offer    *transfer.Offer // of version 2; nil when it offers no key
+	kept     bool            // in the storage, as it is here
 }
 
 // peers remembers them.
 type peers struct {
-	memory Memory
-	log    zerolog.Logger
+	memory    Memory
+	requireV2 bool // nobody is believed to speak version 1
+	log       zerolog.Logger
 
 	mu    sync.Mutex
 	known map[uint32]peer // guarded by mu
 }
 
-func newPeers(memory Memory, log zerolog.Logger) *peers {
-	return &peers{memory: memory, log: log, known: make(map[uint32]peer)}
+func newPeers(opts ClientOptions) *peers {
+	return &peers{
+		memory: opts.Memory, requireV2: opts.RequireV2 || opts.RequireEncryption, log: opts.Log,
+		known: make(map[uint32]peer),
+	}
 }
 
 // of returns what is known of a twin's relay, from the storage if this process
-// knows nothing.
-func (p *peers) of(ctx context.Context, twin uint32) peer {
+// knows nothing. While the storage does not answer nothing is sent: what it would
+// say may be that the peer speaks version 2.
+func (p *peers) of(ctx context.Context, twin uint32) (peer, error) {
 	p.mu.Lock()
 	known, ok := p.known[twin]
 	p.mu.Unlock()
-	switch {
-	case ok && known.version == version1 && time.Now().After(known.until):
-		return peer{}
-	case ok:
-		return known
+	if ok && (known.version == version2 || time.Now().Before(known.until)) {
+		return known, nil
 	}
 	text, err := p.memory.LoadPeer(ctx, twin)
-	if err != nil {
-		if !errors.Is(err, msgbus.ErrNotFound) {
-			p.log.Debug().Uint32("twin", twin).Err(err).Msg("cannot look up what a peer speaks")
-		}
-		return peer{}
+	switch {
+	case errors.Is(err, msgbus.ErrNotFound):
+		return peer{}, nil
+	case err != nil:
+		return peer{}, &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: err.Error(), Rest: time.Second}
 	}
-	offer, _ := transfer.ParseOffer(text) // one that cannot be read is none: the next answer brings another
-	known = peer{version: version2, offer: offer}
+	offer, err := transfer.ParseOffer(text)
+	if err != nil {
+		offer = &transfer.Offer{} // one that has run out: the next greeting brings another
+	}
+	known = peer{version: version2, offer: offer, kept: true}
 	p.set(twin, known)
-	return known
+	return known, nil
 }
 
 func (p *peers) set(twin uint32, known peer) {
@@ -102,8 +113,8 @@ func (p *peers) set(twin uint32, known peer) {
 	p.known[twin] = known
 }
 
-// greeted notes that a twin has sent a transfer: it need not be asked whether it
-// speaks version 2 for long.
+// greeted notes that a twin's relay seems to speak version 2: it has sent a transfer,
+// or wants one. It need not wait to be greeted again.
 func (p *peers) greeted(twin uint32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,19 +127,22 @@ func (p *peers) greeted(twin uint32) {
 // a key, or none.
 func (p *peers) answered(ctx context.Context, twin uint32, offer *transfer.Offer) {
 	p.mu.Lock()
-	before, ok := p.known[twin]
+	before := p.known[twin]
 	p.mu.Unlock()
-	p.set(twin, peer{version: version2, offer: offer})
-	if ok && before.version == version2 && offerID(before.offer) == offerID(offer) {
-		return
+	now := peer{version: version2, offer: offer}
+	now.kept = before.kept && before.version == version2 && offerID(before.offer) == offerID(offer)
+	if !now.kept {
+		text := transfer.None
+		if offer != nil {
+			text = offer.Field()
+		}
+		err := p.memory.SavePeer(ctx, twin, text)
+		now.kept = err == nil // else the next answer is another chance
+		if err != nil {
+			p.log.Debug().Uint32("twin", twin).Err(err).Msg("cannot keep what a peer speaks")
+		}
 	}
-	text := transfer.None
-	if offer != nil {
-		text = offer.Field()
-	}
-	if err := p.memory.SavePeer(ctx, twin, text); err != nil {
-		p.log.Debug().Uint32("twin", twin).Err(err).Msg("cannot keep what a peer speaks")
-	}
+	p.set(twin, now)
 }
 
 func offerID(o *transfer.Offer) string {
@@ -138,21 +152,24 @@ func offerID(o *transfer.Offer) string {
 	return o.ID
 }
 
-// unknowing notes an answer of a relay that knows no transfers. It tells
-// whether version 1 is to be spoken now: to one that has spoken version 2 only
-// when it has answered so for a while.
-func (p *peers) unknowing(ctx context.Context, twin uint32) (speakVersion1 bool) {
+// unknowing notes an answer of a relay that knows no transfers, which was known as
+// this before. It tells whether version 1 is to be spoken now: to one that has
+// spoken version 2 only when it has answered so for a while.
+func (p *peers) unknowing(ctx context.Context, twin uint32, known peer) (speakVersion1 bool) {
 	now := time.Now()
-	known := p.of(ctx, twin)
 	switch {
+	case p.requireV2:
+		return false
 	case known.version != version2:
-	case known.doubtful.IsZero():
+	case now.Sub(known.doubted) > doubtEnds:
 		p.log.Warn().Uint32("twin", twin).Str("reason", string(msgbus.Downgraded)).Str("for", patienceWithDoubt.String()).
 			Msg("twin has spoken version 2 and answers as if it did not; its messages wait, then they go as version 1")
-		known.doubtful = now
+		known.doubtful, known.doubted = now, now
 		p.set(twin, known)
 		return false
 	case now.Sub(known.doubtful) < patienceWithDoubt:
+		known.doubted = now
+		p.set(twin, known)
 		return false
 	default:
 		p.log.Warn().Uint32("twin", twin).Str("reason", string(msgbus.Downgraded)).Msg("twin does not speak version 2 any more; its messages go as version 1")

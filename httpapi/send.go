@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,16 +14,16 @@ import (
 // Version 2: many messages a POST, in transfers.
 
 const (
-	// mostInTransfer is how many messages go together, fewer to a peer that was too
-	// slow for as many.
-	mostInTransfer = 256
+	// mostInTransfer is how many messages go together, as many as a lane hands over
+	// at once; fewer to a peer that was too slow for as many.
+	mostInTransfer = 128
 	// mostTransferBytes is when a transfer is full. A message that is larger goes
 	// alone.
 	mostTransferBytes = 1 << 20
 )
 
 var (
-	errUnknownKey = errors.New("the peer has another key by now")
+	errUnknownKey = errors.New("the peer wants it sealed with the key that it has now")
 	errTooMuch    = errors.New("the transfer is too large for the peer")
 )
 
@@ -136,14 +134,19 @@ func (c *Client) transfer(ctx context.Context, to destination, l *load) ([]error
 // that has run out is renewed before anything is sent.
 func (c *Client) offer(ctx context.Context, to destination) (*transfer.Offer, error) {
 	current := func(o *transfer.Offer) bool { return o != nil && o.Until > c.opts.Now().Unix() }
-	known := c.peers.of(ctx, to.twin)
-	if current(known.offer) || known.offer == nil && !c.opts.RequireEncryption {
+	known, err := c.peers.of(ctx, to.twin)
+	if err != nil {
+		return nil, err
+	}
+	if known.version == version2 && (current(known.offer) || known.offer == nil && !c.opts.RequireEncryption) {
 		return known.offer, nil
 	}
-	known, err := c.greet(ctx, to)
+	known, err = c.greet(ctx, to, known)
 	switch {
 	case err != nil:
 		return nil, err
+	case known.version != version2:
+		return nil, noLonger(to.twin)
 	case current(known.offer):
 		return known.offer, nil
 	case c.opts.RequireEncryption:
@@ -154,22 +157,27 @@ func (c *Client) offer(ctx context.Context, to destination) (*transfer.Offer, er
 	return nil, nil
 }
 
-// greet finds out what a peer speaks, and its key offer. Nothing of a message is
-// sent before that.
-func (c *Client) greet(ctx context.Context, to destination) (peer, error) {
+// greet finds out what a peer speaks, of which this is known, and its key offer.
+// Nothing of a message is sent before that.
+func (c *Client) greet(ctx context.Context, to destination, known peer) (peer, error) {
 	a, err := c.postTransfer(ctx, to, &load{epoch: transfer.None}, nil)
 	if err != nil {
 		return peer{}, err
 	}
 	// A server that knows no paths may say 200 to anything.
-	if !a.signed && (knowsNoTransfers(a.code) || a.code/100 == 2 && c.peers.of(ctx, to.twin).version == unknownVersion) {
-		if !c.peers.unknowing(ctx, to.twin) {
-			return peer{}, downgraded(to.twin, a)
+	yes := a.code/100 == 2 && len(a.header.Values("Signature-Input")) == 0
+	switch {
+	case a.signed || !knowsNoTransfers(a.code) && !(yes && known.version == unknownVersion):
+		if _, err := c.judge(ctx, to, a, &load{}); err != nil {
+			return peer{}, err
 		}
-	} else if _, err := c.judge(ctx, to, a, &load{}); err != nil {
-		return peer{}, err
+	case !c.peers.unknowing(ctx, to.twin, known) && known.version == version2:
+		return peer{}, downgraded(to.twin, a)
+	case c.peers.requireV2:
+		return peer{}, &msgbus.Failure{Reason: msgbus.VersionRequired,
+			Detail: fmt.Sprintf("twin %d speaks version 1 only, which this relay does not send (--require-v2)", to.twin)}
 	}
-	return c.peers.of(ctx, to.twin), nil
+	return c.peers.of(ctx, to.twin)
 }
 
 // knowsNoTransfers tells of a status that a relay gives to paths that it does
@@ -182,10 +190,17 @@ func downgraded(twin uint32, a *transferAnswer) error {
 	return &msgbus.Failure{Reason: msgbus.Downgraded, Detail: fmt.Sprintf("twin %d has spoken version 2 and answers as if it did not: %s", twin, a.text())}
 }
 
+// noLonger is for what was to be a transfer when its peer has just been believed to
+// speak version 1.
+func noLonger(twin uint32) error {
+	return &msgbus.Failure{Reason: msgbus.Downgraded, Detail: fmt.Sprintf("twin %d does not speak version 2 any more; what waits for it goes as version 1", twin), Rest: time.Second}
+}
+
 // A transferAnswer is an answer to a transfer.
 type transferAnswer struct {
 	*answer
-	signed bool // by the peer, for this transfer; all else may be anybody's
+	signed  bool // by the peer, for this transfer; all else may be anybody's
+	offered bool // a key to seal with
 }
 
 // postTransfer signs and sends a load, sealed if there is an offer, and remembers
@@ -213,6 +228,10 @@ func (c *Client) postTransfer(ctx context.Context, to destination, l *load, offe
 		return nil, err
 	}
 	said, err := c.verify(ctx, to.twin, signature, a)
+	if why := (*msgbus.Refusal)(nil); errors.As(err, &why) && comesAgain(why.Reason) {
+		// It may be the peer's: this relay cannot tell now.
+		return nil, &msgbus.Failure{Reason: why.Reason, Detail: fmt.Sprintf("the answer of twin %d cannot be verified now: %s", to.twin, why.Text), Rest: max(why.Rest, time.Second)}
+	}
 	if err != nil {
 		return &transferAnswer{answer: a}, nil
 	}
@@ -221,7 +240,7 @@ func (c *Client) postTransfer(ctx context.Context, to destination, l *load, offe
 		return &transferAnswer{answer: a}, nil
 	}
 	c.peers.answered(ctx, to.twin, offered)
-	return &transferAnswer{answer: a, signed: true}, nil
+	return &transferAnswer{answer: a, signed: true, offered: offered != nil}, nil
 }
 
 // verify makes sure that the peer gave this answer, whole, to this transfer.
@@ -245,7 +264,13 @@ func (c *Client) judge(ctx context.Context, to destination, a *transferAnswer, l
 	case !a.signed && code == http.StatusBadRequest && wantsTLS(a.body):
 		return nil, speaksTLS(to.twin)
 	case !a.signed && knowsNoTransfers(code):
-		c.peers.unknowing(ctx, to.twin)
+		known, err := c.peers.of(ctx, to.twin)
+		switch {
+		case err != nil:
+			return nil, err
+		case c.peers.unknowing(ctx, to.twin, known):
+			return nil, noLonger(to.twin)
+		}
 		return nil, downgraded(to.twin, a)
 	case !a.signed && code/100 == 2:
 		return nil, &msgbus.Failure{Reason: msgbus.BadSignature, Detail: fmt.Sprintf("the answer of twin %d is not signed by it", to.twin)}
@@ -257,20 +282,14 @@ func (c *Client) judge(ctx context.Context, to destination, a *transferAnswer, l
 		return errorsOf(to.twin, outcomes), nil
 	case a.signed && code == http.StatusRequestEntityTooLarge && len(l.positions) > 1:
 		return nil, errTooMuch
-	case a.signed && code == http.StatusConflict && a.reason() == msgbus.UnknownKey:
+	case a.signed && code == http.StatusConflict && a.reason() == msgbus.UnknownKey,
+		a.signed && code == http.StatusForbidden && a.reason() == msgbus.EncryptionRequired && a.offered:
 		return nil, errUnknownKey
 	case a.signed && (code == http.StatusForbidden || code == http.StatusRequestEntityTooLarge):
 		return nil, msgbus.Refuse(msgbus.RefusedByPeer, "twin %d refused the message: %s", to.twin, a.text())
 	default:
 		return nil, &msgbus.Failure{Reason: msgbus.PeerFailed, Detail: fmt.Sprintf("twin %d could not take the messages: %s", to.twin, a.text())}
 	}
-}
-
-// reason is the typed one of an error body.
-func (a *transferAnswer) reason() msgbus.Reason {
-	var body errorBody
-	_ = json.Unmarshal(bytes.TrimSpace(a.body), &body) // without one there is no reason
-	return body.Reason
 }
 
 // errorsOf is what outcomes mean to the lane.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -83,6 +84,10 @@ func (c *Client) post(ctx context.Context, to destination, o msgbus.Outgoing) er
 	answer, err := c.exchange(ctx, to, path, http.Header{"Content-Type": {"application/json"}}, c.signed(o))
 	if err != nil {
 		return err
+	}
+	if answer.code == http.StatusForbidden && answer.reason() == msgbus.VersionRequired {
+		c.peers.greeted(to.twin)
+		return &msgbus.Failure{Reason: msgbus.VersionRequired, Detail: fmt.Sprintf("twin %d takes transfers only, and is asked for them next: %s", to.twin, answer.text()), Rest: time.Second}
 	}
 	return outcome(to.twin, answer)
 }
