@@ -213,7 +213,8 @@ func TestFewFileDescriptors(t *testing.T) {
 // A dead twin has very much waiting for it. The relay keeps it in Redis and not
 // in its memory.
 //
-// To be seen to fail it: fetch.lua without its bound on messages and bytes.
+// Seen to fail it, with three tenths of the peers: expireMost and endedBytes so large
+// that they bound nothing: Redis stands still for longer than a call may take.
 func TestMemoryWithMuchWaiting(t *testing.T) {
 	if !*full {
 		t.Skip("in full only: it fills three gigabytes of Redis")
