@@ -98,6 +98,7 @@ type Server struct {
 
 	limits    *limits
 	forgeries *forgeries
+	used      *used
 }
 
 // NewServer returns a Server.
@@ -134,7 +135,7 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	}
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
-		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures),
+		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures), used: newUsed(),
 		inFlight: semaphore.NewWeighted(opts.MaxInFlight),
 		waits:    waits{most: opts.MaxWaits, mostAll: opts.MaxAllWaits},
 		// Strangers must not fill the disk with lines, nor hide one kind behind another.

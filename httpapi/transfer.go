@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -45,7 +43,7 @@ func (s *Server) transfer(w http.ResponseWriter, req *http.Request) {
 }
 
 // authenticateTransfer makes sure that a twin signed these header fields for
-// this one, now.
+// this one, now, and that they come for the first time.
 func (s *Server) authenticateTransfer(req *http.Request) (*transfer.Head, []byte, error) {
 	head, signature, err := transfer.ReadHead(req.Header)
 	switch {
@@ -60,7 +58,10 @@ func (s *Server) authenticateTransfer(req *http.Request) (*transfer.Head, []byte
 		return nil, nil, err
 	}
 	return head, signature, s.verify(req, head.Source, func() error {
-		return s.verifier.Verify(req.Context(), head.Source, head.Base(), signature)
+		if err := s.verifier.Verify(req.Context(), head.Source, head.Base(), signature); err != nil {
+			return err
+		}
+		return s.used.once(digestOf(signature), s.opts.Now()) // what was not verified could use up another's
 	})
 }
 
@@ -84,8 +85,7 @@ func (s *Server) takeTransfer(w http.ResponseWriter, req *http.Request, head *tr
 	if err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(signature)
-	t := &msgbus.Transfer{Source: head.Source, Digest: hex.EncodeToString(digest[:16]), Signed: head.Created}
+	t := &msgbus.Transfer{Source: head.Source, Digest: digestOf(signature).String(), Signed: head.Created}
 	if head.Epoch != transfer.None {
 		t.Epoch = head.Epoch
 	}
