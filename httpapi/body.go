@@ -18,11 +18,36 @@ const freeBody = 64 << 10
 // errOverloaded: large bodies take as much memory as they may.
 var errOverloaded = errors.New("too many large bodies at once")
 
+// A meter counts the bytes of one body against a bound that all have together.
+type meter struct {
+	budget *semaphore.Weighted
+	free   int64 // may still come without being counted
+	held   int64
+}
+
+func newMeter(budget *semaphore.Weighted) meter { return meter{budget: budget, free: freeBody} }
+
+// take counts n bytes until release, or returns errOverloaded.
+func (m *meter) take(n int64) error {
+	counted := max(0, n-m.free)
+	m.free -= n - counted
+	if counted > 0 && !m.budget.TryAcquire(counted) {
+		return errOverloaded
+	}
+	m.held += counted
+	return nil
+}
+
+func (m *meter) release() {
+	m.budget.Release(m.held)
+	m.held = 0
+}
+
 // boundBodies counts the bytes of large bodies while they are read and for as
 // long as their messages are being dealt with.
 func (s *Server) boundBodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body := &meteredBody{ReadCloser: req.Body, free: freeBody, budget: s.inFlight}
+		body := &meteredBody{req.Body, newMeter(s.inFlight)}
 		defer body.release()
 		req.Body = body
 		next.ServeHTTP(w, req)
@@ -31,23 +56,16 @@ func (s *Server) boundBodies(next http.Handler) http.Handler {
 
 type meteredBody struct {
 	io.ReadCloser
-	free   int64 // may still be read without being counted
-	held   int64
-	budget *semaphore.Weighted
+	meter
 }
 
 func (b *meteredBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	counted := max(0, int64(n)-b.free)
-	b.free -= int64(n) - counted
-	if counted > 0 && !b.budget.TryAcquire(counted) {
-		return 0, errOverloaded
+	if over := b.take(int64(n)); over != nil {
+		return 0, over
 	}
-	b.held += counted
 	return n, err
 }
-
-func (b *meteredBody) release() { b.budget.Release(b.held) }
 
 // readBody reads a body of at most so many bytes whole.
 func (s *Server) readBody(w http.ResponseWriter, req *http.Request, most int64) ([]byte, error) {
@@ -62,7 +80,7 @@ func (s *Server) readBody(w http.ResponseWriter, req *http.Request, most int64) 
 	case errors.As(err, &over):
 		return nil, tooLarge(most)
 	case errors.Is(err, errOverloaded):
-		return nil, msgbus.Refuse(msgbus.Overloaded, "too many large messages at once")
+		return nil, overloaded()
 	default:
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body could not be read")
 	}
@@ -70,4 +88,8 @@ func (s *Server) readBody(w http.ResponseWriter, req *http.Request, most int64) 
 
 func tooLarge(most int64) error {
 	return msgbus.Refuse(msgbus.TooLarge, "the body is over %d bytes", most)
+}
+
+func overloaded() error {
+	return msgbus.Refuse(msgbus.Overloaded, "too many large messages at once")
 }

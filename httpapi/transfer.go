@@ -114,10 +114,14 @@ func (s *Server) takeTransfer(w http.ResponseWriter, req *http.Request, head *tr
 }
 
 // readTransfer returns the lines of a body, after its digest, its seal and its
-// size were found to be in order. release gives back the memory that they count
-// for; it is never nil.
+// size were found to be in order. release gives back the memory that its opened
+// and its expanded copy count for; it is never nil.
 func (s *Server) readTransfer(w http.ResponseWriter, req *http.Request, head *transfer.Head) (plain []byte, release func(), err error) {
-	release = func() {}
+	opened, expanded := newMeter(s.inFlight), newMeter(s.inFlight)
+	release = func() {
+		opened.release()
+		expanded.release()
+	}
 	most := s.opts.MaxBody + transferOverhead
 	body, err := s.readBody(w, req, most)
 	if err != nil {
@@ -126,24 +130,20 @@ func (s *Server) readTransfer(w http.ResponseWriter, req *http.Request, head *tr
 	if transfer.DigestOf(body) != head.Digest {
 		return nil, release, msgbus.Refuse(msgbus.BadSignature, "the body is not what Content-Digest says")
 	}
-	if body, err = s.unseal(req.Context(), head, body); err != nil {
-		return nil, release, err
+	if body, err = s.unseal(req.Context(), head, body, opened.take); err == nil {
+		plain, err = transfer.Expand(head.Encoding, body, most, expanded.take)
 	}
-	plain, err = transfer.Expand(head.Encoding, body, most)
-	if errors.Is(err, transfer.ErrTooLarge) {
+	switch {
+	case errors.Is(err, transfer.ErrTooLarge):
 		err = tooLarge(most)
-	}
-	if grown := int64(len(plain)-len(body)) - freeBody; err == nil && grown > 0 {
-		if !s.inFlight.TryAcquire(grown) {
-			return nil, release, msgbus.Refuse(msgbus.Overloaded, "too many large messages at once")
-		}
-		release = func() { s.inFlight.Release(grown) }
+	case errors.Is(err, errOverloaded):
+		err = overloaded()
 	}
 	return plain, release, err
 }
 
-// unseal opens a sealed body.
-func (s *Server) unseal(ctx context.Context, head *transfer.Head, body []byte) ([]byte, error) {
+// unseal opens a sealed body, of which it makes a copy that it counts.
+func (s *Server) unseal(ctx context.Context, head *transfer.Head, body []byte, count func(n int64) error) ([]byte, error) {
 	switch {
 	case head.Seal == transfer.None && s.opts.RequireEncryption && len(body) > 0:
 		return nil, msgbus.Refuse(msgbus.EncryptionRequired, "this relay takes sealed transfers only")
@@ -151,6 +151,9 @@ func (s *Server) unseal(ctx context.Context, head *transfer.Head, body []byte) (
 		return body, nil
 	case s.opts.Opener == nil:
 		return nil, msgbus.Refuse(msgbus.UnknownKey, "this relay has no key to open it with")
+	}
+	if err := count(int64(len(body))); err != nil {
+		return nil, err
 	}
 	plain, err := s.opts.Opener.Open(ctx, head.Source, head.Seal, body)
 	switch {

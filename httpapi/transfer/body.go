@@ -126,10 +126,13 @@ func Compress(plain []byte) []byte {
 // Expand returns what a body of an encoding says, which is at most so many
 // bytes, else ErrTooLarge. A gzip body is one member and nothing after it: a
 // million empty ones would be work without end for nothing.
-func Expand(encoding string, body []byte, most int64) ([]byte, error) {
+//
+// count is told of each piece of bytes that an expansion makes, before there is
+// the next one. Its error ends the expansion, and is returned.
+func Expand(encoding string, body []byte, most int64, count func(n int64) error) ([]byte, error) {
 	switch encoding {
 	case Gzip:
-		return gunzip(body, most)
+		return gunzip(body, most, count)
 	case Identity:
 		if int64(len(body)) > most {
 			return nil, ErrTooLarge
@@ -140,15 +143,18 @@ func Expand(encoding string, body []byte, most int64) ([]byte, error) {
 	}
 }
 
-func gunzip(body []byte, most int64) ([]byte, error) {
+func gunzip(body []byte, most int64, count func(n int64) error) ([]byte, error) {
 	from := bytes.NewReader(body)
 	r, err := gzip.NewReader(from)
 	if err != nil {
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body is not gzip")
 	}
 	r.Multistream(false)
-	plain, err := io.ReadAll(io.LimitReader(r, most+1))
+	counted := &countedReader{from: r, count: count}
+	plain, err := io.ReadAll(io.LimitReader(counted, most+1))
 	switch {
+	case counted.err != nil:
+		return nil, counted.err
 	case err != nil:
 		return nil, msgbus.Refuse(msgbus.Malformed, "the body is not gzip")
 	case int64(len(plain)) > most:
@@ -157,4 +163,19 @@ func gunzip(body []byte, most int64) ([]byte, error) {
 		return nil, msgbus.Refuse(msgbus.Malformed, "something stands after the gzip member")
 	}
 	return plain, nil
+}
+
+// A countedReader tells count of all that is read.
+type countedReader struct {
+	from  io.Reader
+	count func(n int64) error
+	err   error // of count
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if r.err = r.count(int64(n)); r.err != nil {
+		return 0, r.err
+	}
+	return n, err
 }

@@ -103,7 +103,7 @@ func TestWhatABodyExpandsToHasALimit(t *testing.T) {
 	plain := bytes.Repeat([]byte("a"), 1000)
 	for encoding, body := range map[string][]byte{transfer.Identity: plain, transfer.Gzip: transfer.Compress(plain)} {
 		for most, want := range map[int64]error{999: transfer.ErrTooLarge, 1000: nil, 1001: nil, 0: transfer.ErrTooLarge} {
-			got, err := transfer.Expand(encoding, body, most)
+			got, err := transfer.Expand(encoding, body, most, uncounted)
 			if !errors.Is(err, want) || err == nil && !bytes.Equal(got, plain) {
 				t.Errorf("%s, at most %d: %d bytes, %v", encoding, most, len(got), err)
 			}
@@ -111,7 +111,7 @@ func TestWhatABodyExpandsToHasALimit(t *testing.T) {
 	}
 	bomb := gzipped(t, make([]byte, 64<<20))
 	if allocated := testing.AllocsPerRun(1, func() {
-		if _, err := transfer.Expand(transfer.Gzip, bomb, 1<<20); !errors.Is(err, transfer.ErrTooLarge) {
+		if _, err := transfer.Expand(transfer.Gzip, bomb, 1<<20, uncounted); !errors.Is(err, transfer.ErrTooLarge) {
 			t.Errorf("a bomb of %d bytes: %v", len(bomb), err)
 		}
 	}); allocated > 200 {
@@ -123,10 +123,10 @@ func TestWhatABodyExpandsToHasALimit(t *testing.T) {
 // what other readers read in other ways, and empty members are work for nothing.
 func TestABodyIsOneGzipMember(t *testing.T) {
 	good := transfer.Compress([]byte("abc\n"))
-	if plain, err := transfer.Expand(transfer.Gzip, good, 100); err != nil || string(plain) != "abc\n" {
+	if plain, err := transfer.Expand(transfer.Gzip, good, 100, uncounted); err != nil || string(plain) != "abc\n" {
 		t.Fatalf("%q, %v", plain, err)
 	}
-	if plain, err := transfer.Expand(transfer.Gzip, transfer.Compress(nil), 100); err != nil || len(plain) != 0 {
+	if plain, err := transfer.Expand(transfer.Gzip, transfer.Compress(nil), 100, uncounted); err != nil || len(plain) != 0 {
 		t.Errorf("an empty member: %q, %v", plain, err)
 	}
 	checksum := bytes.Clone(good)
@@ -143,9 +143,37 @@ func TestABodyIsOneGzipMember(t *testing.T) {
 		"with another checksum": checksum,
 		"header only":           good[:10],
 	} {
-		_, err := transfer.Expand(transfer.Gzip, bad, 100)
+		_, err := transfer.Expand(transfer.Gzip, bad, 100, uncounted)
 		wantMalformed(t, what, err)
 	}
-	_, err := transfer.Expand("br", good, 100)
+	_, err := transfer.Expand("br", good, 100, uncounted)
 	wantMalformed(t, "another encoding", err)
+}
+
+// What expands is counted before there is more of it: sixty bodies at once, of a
+// few kilobytes each, must not be sixty times 4 MiB before anybody looks.
+//
+// Broken by: in gunzip, count(len(plain)) after ReadAll.
+func TestWhatABodyExpandsToIsCountedMeanwhile(t *testing.T) {
+	const size, enough = 1 << 20, 200 << 10
+	body := transfer.Compress(make([]byte, size))
+	var counted int64
+	count := func(most int64) func(int64) error {
+		counted = 0
+		return func(n int64) error {
+			if counted += n; counted > most {
+				return errRefused
+			}
+			return nil
+		}
+	}
+	if plain, err := transfer.Expand(transfer.Gzip, body, size, count(size)); err != nil || counted != int64(len(plain)) {
+		t.Errorf("%d bytes, %d counted, %v", len(plain), counted, err)
+	}
+	if plain, err := transfer.Expand(transfer.Gzip, body, size, count(enough)); !errors.Is(err, errRefused) || plain != nil || counted > enough+64<<10 {
+		t.Errorf("%d bytes, %d counted, %v", len(plain), counted, err)
+	}
+	if plain, err := transfer.Expand(transfer.Identity, body, size, count(0)); err != nil || counted != 0 || len(plain) != len(body) {
+		t.Errorf("what does not expand: %d bytes, %d counted, %v", len(plain), counted, err)
+	}
 }

@@ -146,7 +146,7 @@ func checkTransfer(t *testing.T, w world, ring map[uint32]*twin.Identity, want t
 	if _, err := w.receive(h.Destination, parcel{header(want.Fields), body}); err != nil {
 		t.Errorf("not accepted: %v", err)
 	}
-	if plain, err := transfer.Expand(h.Encoding, body, bodyLimit); err != nil || string(plain) != want.Plain {
+	if plain, err := transfer.Expand(h.Encoding, body, bodyLimit, uncounted); err != nil || string(plain) != want.Plain {
 		t.Errorf("the body says %q, %v", plain, err)
 	}
 	checkLines(t, want.Plain)
