@@ -124,6 +124,28 @@ func TestATwinSendsNoMoreThanItMay(t *testing.T) {
 	}
 }
 
+// A twin that may send a little greeted five thousand times a second, each time
+// for two signatures.
+//
+// Broken by: in takeTransfer, spend for no message where there is no line.
+func TestGreetingsCountAsMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(o *httpapi.ServerOptions) { o.MaxTwinRate = 3 })
+		for range 3 {
+			if got := b.own("192.0.2.7:1", newParcel().sign(b.asker)); got.code != 200 {
+				t.Errorf("%d %s", got.code, got.body)
+			}
+		}
+		got := b.own("192.0.2.7:1", newParcel().sign(b.asker))
+		got.errorIsSigned(t, 429, msgbus.RateLimited)
+		got.retryAfter(t)
+		<-time.After(time.Second)
+		if got := b.own("192.0.2.7:1", newParcel().sign(b.asker)); got.code != 200 {
+			t.Errorf("a second later: %d %s", got.code, got.body)
+		}
+	})
+}
+
 const bodySize = 2000
 
 // sized is a request whose body is of bodySize.

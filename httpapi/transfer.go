@@ -80,7 +80,7 @@ func (s *Server) takeTransfer(w http.ResponseWriter, req *http.Request, head *tr
 	}
 	lines, err := transfer.ReadBody(plain)
 	if err == nil {
-		err = s.limits.spend(head.Source, len(lines), len(plain))
+		err = s.limits.spend(head.Source, max(1, len(lines)), len(plain)) // a greeting is work too
 	}
 	if err != nil {
 		return nil, err
