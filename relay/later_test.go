@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -279,12 +280,37 @@ func TestMessageOfATransferThatPanicsCostsNoOther(t *testing.T) {
 				b.pop("app.1")
 				b.pop("app.3")
 			}
-			if _, err := b.relay.AcceptTransfer(t.Context(), recorded); !errors.Is(err, msgbus.ErrRepeated) {
+			// What panics again tells nothing of its signature, and its numbers must do.
+			if _, err := b.relay.AcceptTransfer(t.Context(), recorded); !errors.Is(err, msgbus.ErrRepeated) && (err != nil || step != "AcceptSigned") {
 				t.Errorf("sent again: %v", err)
+			}
+			if n := b.length("msgbus.x"); n != 0 {
+				t.Errorf("the service gets %d again", n)
 			}
 			if len(b.log.find(panicked)) == 0 {
 				t.Error("the log says nothing")
 			}
 		})
+	}
+}
+
+// Redis has taken a transfer when its answer makes the relay panic: "replayed"
+// would have its twin send all of it again and again until its time is over.
+//
+// Broken by: in handInApart, without ErrRepeated.
+func TestTransferThatPanicsAfterItWasTakenIsNotAReplay(t *testing.T) {
+	t.Parallel()
+	b := run(t, newWire(), 1002, panicAt("after AcceptSigned", bad))
+	spoilt := requested("1002.2", "x")
+	spoilt.Message.Data = bad
+	for range 2 { // the second time signed anew, as a peer does that heard nothing
+		errs, err := b.relay.AcceptTransfer(t.Context(), transfer(rand.Text(), requested("1002.1", "x"), spoilt, requested("1002.3", "x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		expectOutcomes(t, errs, "taken", "poison", "taken")
+	}
+	if n := b.length("msgbus.x"); n != 3 {
+		t.Errorf("the service gets %d, want each of the three once", n)
 	}
 }

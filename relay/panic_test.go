@@ -45,7 +45,11 @@ func (s *trapped) AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests
 	for _, r := range requests {
 		s.spring("AcceptSigned", string(r.Body))
 	}
-	return s.Store.AcceptSigned(ctx, t, requests)
+	outcomes, err := s.Store.AcceptSigned(ctx, t, requests)
+	for _, r := range requests {
+		s.spring("after AcceptSigned", string(r.Body))
+	}
+	return outcomes, err
 }
 
 func (s *trapped) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {

@@ -117,10 +117,11 @@ func (r *Relay) handIn(ctx context.Context, t *msgbus.Transfer, arrivals []*arri
 }
 
 // handInApart hands in one by one what panicked together, once its signature is
-// noted: the step that should have noted it did not come to that.
+// noted. The step may have noted it before it panicked, and taken the requests
+// too: their numbers tell then that they are repeats.
 func (r *Relay) handInApart(ctx context.Context, t *msgbus.Transfer, arrivals []*arrival, why error) (again []*arrival, err error) {
 	if t.Digest != "" {
-		if _, err := r.backlog.AcceptSigned(ctx, t, nil); err != nil {
+		if _, err := r.backlog.AcceptSigned(ctx, t, nil); err != nil && !errors.Is(err, msgbus.ErrRepeated) {
 			return nil, err
 		}
 		t = unsigned(t)
