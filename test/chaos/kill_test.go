@@ -3,6 +3,8 @@ package chaos
 import (
 	"testing"
 	"time"
+
+	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
 
 // tellResumed notes how long after its start a relay's work went on.
@@ -82,30 +84,44 @@ func TestKillOfTheReceivingRelay(t *testing.T) {
 }
 
 // An upgrade under load, on either side: nothing may be lost, and no try of a
-// request used up by it.
+// request used up by a stop of the relay that sends it.
 //
 // Seen to fail it: Run of relay.go with `return ctx.Err()` after leave: each stop ends
-// with status 1.
+// with status 1. And serveNext of lane.go with `false` for `ctx.Err() != nil` in its
+// last switch: requests without tries end with "all retries done".
 func TestStopUnderLoad(t *testing.T) {
 	r := begin(t, 5, "SIGTERM under load")
 	p := newPair(r)
+	p.a.Args = append(p.a.Args, "--drain", "1s")
 	p.start()
 	p.ledger.service(p.b, "work")
-	apps := p.ledger.apps(&traffic{rate: r.of(300, 500)}, p.a, p.b.ID)
 	stops := r.of(6, 100)
 	var took times
-	for i := range stops {
-		victim := p.a
-		if i%2 == 1 {
-			victim = p.b
-		}
+	stop := func(victim *fleettest.Site, before, after func()) {
 		r.pass(r.upTo(300 * time.Millisecond))
+		before()
 		began := time.Now()
 		victim.Daemon.Stop() // wants status 0
 		took = append(took, time.Since(began))
+		after()
 		at := time.Now()
 		victim.Launch()
 		p.ledger.awaitAnswer(at)
+	}
+
+	// A request without tries ends at the first send that fails. The link has one be
+	// under way for longer than the stop waits for it.
+	once := p.ledger.apps(&traffic{name: "once", tries: noTries, rate: r.of(300, 500)}, p.a, p.b.ID)
+	for range stops / 2 {
+		stop(p.a, p.cut, p.heal)
+	}
+	once.end()
+	p.ledger.drain()
+
+	// A send to a relay that is stopped does cost a try.
+	apps := p.ledger.apps(&traffic{rate: r.of(300, 500)}, p.a, p.b.ID)
+	for i := range stops - stops/2 {
+		stop(p.side(i+1), func() {}, func() {})
 	}
 	apps.end()
 	r.figure("%d stops", stops)

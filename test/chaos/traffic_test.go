@@ -18,6 +18,9 @@ import (
 // lookEvery is how often apps look into their return queues.
 const lookEvery = 20 * time.Millisecond
 
+// noTries is for requests that end at the first send that fails.
+const noTries = -1
+
 // Traffic is apps of one site that push requests, and what they are answered.
 type traffic struct {
 	ledger *ledger
@@ -27,7 +30,7 @@ type traffic struct {
 	to          []uint32 // of each request one, in turn
 	cmd         string
 	life        time.Duration
-	tries       int
+	tries       int // noTries for none
 	size        int // bytes of data beyond the id
 	rate        int // requests a second
 	outstanding int // most that are not answered
@@ -130,7 +133,7 @@ func (t *traffic) pushOne(ctx context.Context, n int) {
 		data += " " + strings.Repeat("x", t.size)
 	}
 	m := fleettest.Request(t.cmd, data, t.to[n%len(t.to)]).
-		With("ret", t.name).With("try", t.tries).With("exp", int(t.life.Seconds()))
+		With("ret", t.name).With("try", max(0, t.tries)).With("exp", int(t.life.Seconds()))
 	e := t.ledger.pushing(id, t.life)
 	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
