@@ -164,7 +164,7 @@ func (c *checker) role(key string) role {
 		return role{"string", nil}
 	case k.dead():
 		return role{"stream", nil}
-	case k.archivedRetry(), k.instances(), k.suspects(), k.epoch(), k.stats(), k.transferKeys():
+	case k.archivedRetry(), k.instances(), k.suspects(), k.epoch(), k.stats():
 		return role{"hash", nil}
 	case k.sessions():
 		return role{"zset", nil}
@@ -205,7 +205,8 @@ func (c *checker) role(key string) role {
 	switch {
 	case strings.HasPrefix(key, k.system("signatures.")):
 		return role{"hash", nil}
-	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")), strings.HasPrefix(key, k.system("peer.")):
+	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")), strings.HasPrefix(key, k.system("peer.")),
+		strings.HasPrefix(key, k.system("transfer.keys.")):
 		return role{"string", nil}
 	}
 	return role{}

@@ -147,7 +147,7 @@ func TestKeyOfAnotherTypeIsOneFinding(t *testing.T) {
 			"local", "remote", "reply", "retry", "backlog", "deadlines", "hold", "stats", "dead", "sessions", "instances", "suspects", "epoch",
 			"lanes", "lanes.later", "lane.1002", "lane.1002.requests", "lane.1002.later", "lane.1002.tries", "lane.1003.replies", "replies", "replies.deadlines",
 			"open", "open.deadlines", "open.counts", "seen.1003", "seen.1003.0", "signatures.1", "commands", "served",
-			"claim." + session + ".local", "result." + resultQueue, "twin.1002", "transfer.keys",
+			"claim." + session + ".local", "result." + resultQueue, "twin.1002", "transfer.keys.0",
 		} {
 			full := "msgbus.system." + key
 			r.must(r.rdb.Del(ctx, "aside").Err())

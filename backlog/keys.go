@@ -36,8 +36,11 @@ func (k keys) deadlines() string { return k.system("deadlines") } // sorted set:
 func (k keys) stats() string     { return k.system("stats") }     // hash: accepted, answered, failed
 func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters
 
-// transferKeys is a hash: id of a key pair → ms when it was made and the private key.
-func (k keys) transferKeys() string { return k.system("transfer.keys") }
+// transferKey is a string: ms when a key pair was made, its id and the private key.
+// It goes by itself.
+func (k keys) transferKey(place int) string {
+	return k.system("transfer.keys." + strconv.Itoa(place))
+}
 
 // Lanes.
 func (k keys) lanesLater() string { return k.system("lanes.later") } // sorted set: twin → ms before which nothing put off is offered again

@@ -14,6 +14,9 @@ const (
 	// transferKeyKept is how much longer it is kept for what peers have sealed. It
 	// is more than the life of an offer.
 	transferKeyKept = 24 * time.Hour
+	// transferKeyPlaces is how many times to offer a key there are from when one is
+	// made until it is gone, the one that has begun among them.
+	transferKeyPlaces = int((transferKeyOffered+transferKeyKept)/transferKeyOffered) + 1
 
 	transferKeySize   = 32 // bytes: of X25519, for which any are good
 	transferKeyIDSize = 8  // bytes, which is 16 digits of hex
@@ -22,12 +25,17 @@ const (
 // TransferKeys returns the private keys that transfers to this twin may be sealed
 // for, by id, and the id of the one to offer to peers. They are X25519's, of 32
 // bytes, and the same for all relays of the twin. Each is offered for 6 hours
-// after it was made and forgotten 24 hours later, by Redis's clock.
+// after it was made, and gone from Redis 24 hours later by Redis's clock, whether
+// or not a relay runs.
 //
 // Whoever has Redis, a copy of its files or a backup has them, for as long as
 // that is kept.
 func (s *Store) TransferKeys(ctx context.Context) (private map[string][]byte, offered string, err error) {
-	result, err := s.run(ctx, s.scripts.transferKeys, []string{s.keys.transferKeys()},
+	places := make([]string, transferKeyPlaces)
+	for i := range places {
+		places[i] = s.keys.transferKey(i)
+	}
+	result, err := s.run(ctx, s.scripts.transferKeys, places,
 		randomHex(transferKeyIDSize), randomHex(transferKeySize),
 		transferKeyOffered.Milliseconds(), transferKeyKept.Milliseconds()).StringSlice()
 	if err != nil {

@@ -12,7 +12,10 @@ import (
 	"github.com/msgbusd/msgbusd/backlog"
 )
 
-const transferKeys = "msgbus.system.transfer.keys"
+// transferKeyPlaces returns the Redis keys that hold key pairs.
+func (r *rig) transferKeyPlaces() []string {
+	return r.rdb.Keys(r.Context(), "msgbus.system.transfer.keys.*").Val()
+}
 
 // transferKeys returns the key pairs as text, and the id of the offered one.
 func (r *rig) transferKeys(s *backlog.Store) (ids []string, offered string) {
@@ -47,7 +50,7 @@ func TestRelaysThatStartAtOnceAgreeOnTheTransferKeys(t *testing.T) {
 		for _, g := range got {
 			wantEqual(r, "keys of a relay", g, got[0])
 		}
-		wantEqual(r, "keys in Redis", r.rdb.HLen(r.Context(), transferKeys).Val(), 1)
+		wantEqual(r, "keys in Redis", len(r.transferKeyPlaces()), 1)
 		r.wantSound(r.open(), "with transfer keys")
 	})
 }
@@ -87,20 +90,51 @@ func TestTransferKeyIsOfferedForSixHoursAndKeptForADayMore(t *testing.T) {
 	})
 }
 
-// A relay is stopped for good, and what was recorded can be opened with what its
-// Redis holds a year later.
+// A relay is stopped for good, or nothing comes in for it to look at its keys for,
+// and what was recorded can be opened with what its Redis holds days later.
 //
-// Breaks it: leave out PEXPIREAT.
+// Breaks it: leave out PXAT, or have it by when the newest was made.
 func TestTransferKeysGoWithoutARelay(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		s := r.open()
-		r.transferKeys(s)
-		r.advance(6*time.Hour + time.Minute)
-		r.transferKeys(s)
-		r.advance(30*time.Hour - time.Minute)
-		wantEqual(r, "keys in Redis before the last has aged", r.rdb.Exists(r.Context(), transferKeys).Val(), 1)
+		_, first := r.transferKeys(s)
+		r.advance(5*time.Hour + 50*time.Minute)
+		_, offered := r.transferKeys(s)
+		wantEqual(r, "offered at its last", offered, first)
+		r.advance(20 * time.Minute)
+		_, second := r.transferKeys(s)
+		r.advance(23*time.Hour + 49*time.Minute)
+		if kept := r.dump(); !strings.Contains(kept, first) || !strings.Contains(kept, second) {
+			r.Fatal("a key is gone before 30 h")
+		}
 		r.advance(2 * time.Minute)
-		wantEqual(r, "keys in Redis after that", r.rdb.Exists(r.Context(), transferKeys).Val(), 0)
+		if kept := r.dump(); strings.Contains(kept, first) || !strings.Contains(kept, second) {
+			r.Fatal("after 30 h the first key is in Redis, or the second is not")
+		}
+		r.advance(6*time.Hour + 10*time.Minute)
+		wantEqual(r, "keys in Redis after all of them have aged", len(r.transferKeyPlaces()), 0)
+	})
+}
+
+// A new key takes the place of one that peers still seal for.
+//
+// Breaks it: one place less.
+func TestNoTransferKeyTakesThePlaceOfAnother(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.open()
+		made := map[string]time.Duration{}
+		for past := time.Duration(0); past < 8*24*time.Hour; past += 29 * time.Minute {
+			ids, offered := r.transferKeys(s)
+			if _, is := made[offered]; !is {
+				made[offered] = past
+			}
+			for id, at := range made {
+				if age := past - at; age < 30*time.Hour-time.Minute && !slices.Contains(ids, id) {
+					r.Fatalf("a key is gone after %s", age)
+				}
+			}
+			r.advance(29 * time.Minute)
+		}
 	})
 }
 
@@ -119,18 +153,23 @@ func TestTransferKeyFromTheFutureIsForgotten(t *testing.T) {
 	})
 }
 
-// Something else wrote to the hash, and no transfer can be opened any more.
+// Something else wrote where the keys are, and no transfer can be opened any more.
 func TestTransferKeysThatCannotBeReadAreDropped(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.open()
 		_, offered := r.transferKeys(s)
-		good := r.rdb.HGet(r.Context(), transferKeys, offered).Val()
-		r.must(r.rdb.HSet(r.Context(), transferKeys, "x", good, "0123456789abcdef", "garbage",
-			"0123456789abcdee", good[:len(good)-1], "0123456789ABCDEF", good, "", "").Err())
+		place := r.transferKeyPlaces()[0]
+		good := r.rdb.Get(r.Context(), place).Val()
+		made, pair, _ := strings.Cut(good, " ")
+		for i, bad := range []string{"", "garbage", good[:len(good)-1], good + "0", made + " " + strings.ToUpper(pair), made + " 0" + pair} {
+			if other := fmt.Sprint("msgbus.system.transfer.keys.", i); other != place {
+				r.must(r.rdb.Set(r.Context(), other, bad, 0).Err())
+			}
+		}
 		ids, again := r.transferKeys(s)
 		wantEqual(r, "keys", fmt.Sprint(ids), fmt.Sprint([]string{offered}))
 		wantEqual(r, "offered", again, offered)
-		wantEqual(r, "keys in Redis", r.rdb.HLen(r.Context(), transferKeys).Val(), 1)
+		wantEqual(r, "keys in Redis", len(r.transferKeyPlaces()), 1)
 	})
 }
 
@@ -157,7 +196,7 @@ func TestTransferKeyIsMadeInAFullRedis(t *testing.T) {
 // The key's place is taken by a list, and the error shows nothing but that.
 func TestErrorOfTransferKeysHoldsNoKey(t *testing.T) {
 	onBoth(t, func(r *rig) {
-		r.push(transferKeys, "x")
+		r.push("msgbus.system.transfer.keys.0", "x")
 		private, offered, err := r.open().TransferKeys(r.Context())
 		if err == nil || private != nil || offered != "" {
 			r.Fatalf("%d keys and %q from a list, error %v", len(private), offered, err)
