@@ -15,6 +15,12 @@ import (
 // messages.
 const freeBody = 64 << 10
 
+// LeastInFlight returns how many bytes [ServerOptions].MaxInFlight must be at least
+// for messages of up to maxBody bytes. A transfer that is as large as one may be,
+// sealed and compressed, is there three times until its lines are read; with less
+// it would be told for ever to come again.
+func LeastInFlight(maxBody int64) int64 { return 3 * (maxBody + transferOverhead - freeBody) }
+
 // errOverloaded: large bodies take as much memory as they may.
 var errOverloaded = errors.New("too many large bodies at once")
 

@@ -65,7 +65,7 @@ type Signer interface {
 type ServerOptions struct {
 	Twin        uint32           // the twin that this relay serves
 	MaxBody     int64            // bytes of a body; default 4 MiB
-	MaxInFlight int64            // bytes of large bodies at once; default 64 MiB
+	MaxInFlight int64            // bytes of large bodies at once, no less than LeastInFlight; default 64 MiB
 	MaxWaits    int              // long polls at once for one address, or one /64 of IPv6; default 8
 	MaxAllWaits int              // long polls at once in all; default 256
 	LongestWait time.Duration    // of a long poll; default 30 s

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/relay"
 	"github.com/msgbusd/msgbusd/twin"
 )
@@ -156,6 +157,10 @@ func checkSettings(c *cli.Context) error {
 		if c.Int(option) < 0 {
 			return configError("--%s must be 1 or more, or 0 for no limit", option)
 		}
+	}
+	if body, inFlight := int64(c.Int("max-body")), int64(c.Int("max-in-flight")); body > math.MaxInt64/4 || inFlight < httpapi.LeastInFlight(body) {
+		return withHint(configError("--max-in-flight %d is too little for --max-body %d: the largest messages would never be taken", inFlight, body),
+			"it must be three times --max-body or more: a message may be held encrypted, compressed and as it is at once")
 	}
 	if c.Int("compress-from") < 0 {
 		return configError("--compress-from must be 0 or more")
