@@ -33,7 +33,10 @@ func (d *Directory) Verify(ctx context.Context, id uint32, message, signature []
 		case now.PublicKey == rec.PublicKey:
 			return misfit
 		}
-		return Verify(now.PublicKey, message, signature)
+		if misfit = Verify(now.PublicKey, message, signature); misfit == nil {
+			d.want(ctx, id)
+		}
+		return misfit
 	}
 	now, err := d.Twin(ctx, id)
 	switch {

@@ -157,3 +157,57 @@ func TestANewAddressIsNoKeyChange(t *testing.T) {
 		t.Errorf("%s", told)
 	}
 }
+
+// Somebody sends messages in the names of all twins that there are, ten a second
+// and signed by none of them: the store must not fill with their records.
+//
+// Broken by: in learn, without wanted; in Verify or ByAccount, without want.
+func TestOnlyTwinsThatAreDealtWithAreStored(t *testing.T) {
+	alice, bob := record(t, 5, aliceAccount, "202::5"), record(t, 5, bobAccount, "202::5")
+	forged := func(t *testing.T) *world {
+		w := newWorld(t, Options{})
+		if err := w.verify("//Bob"); !errors.Is(err, ErrSignature) || len(w.stored) != 0 {
+			t.Fatalf("a forged message: %v, stored %v", err, w.stored)
+		}
+		return w
+	}
+	for name, c := range map[string]struct {
+		do   func(*world) error
+		want Record
+	}{
+		"its signature fitted":  {func(w *world) error { return w.verify("//Alice") }, alice},
+		"one with its new key":  {func(w *world) error { w.says(bob, nil); w.passes(time.Minute); return w.verify("//Bob") }, bob},
+		"this side sends to it": {func(w *world) error { _, err := w.dir.Twin(t.Context(), 5); return err }, alice},
+		"it is this side":       {func(w *world) error { _, err := w.dir.ByAccount(t.Context(), aliceAccount); return err }, alice},
+		"its record changes after these": {func(w *world) error {
+			w.expect("", alice, nil, 2)
+			w.says(bob, nil)
+			w.passes(time.Minute)
+			return w.verify("//Bob")
+		}, bob},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := forged(t)
+			if err := c.do(w); err != nil {
+				t.Fatal(err)
+			}
+			if w.stored[5] != c.want {
+				t.Errorf("stored is %+v, want %+v", w.stored[5], c.want)
+			}
+		})
+	}
+}
+
+// The source is away after a restart, and its absence must not make a stored
+// record younger at each restart.
+//
+// Broken by: in ask, without wanted for what was stored.
+func TestAStoredRecordIsNotStoredAgainForAMessage(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.stored, w.saved = map[uint32]Record{5: record(t, 5, aliceAccount, "")}, w.now.Add(-23*time.Hour)
+	was := w.saved
+	w.says(Record{}, errDown)
+	if err := w.verify("//Alice"); err != nil || w.saved != was {
+		t.Errorf("%v, saved again at %s", err, w.saved)
+	}
+}

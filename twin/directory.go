@@ -106,7 +106,20 @@ func NewDirectory(src Source, opts Options) *Directory {
 // [ErrUnavailable]: also when ctx ends first, which ends the caller's wait and not
 // the lookup that others share.
 func (d *Directory) Twin(ctx context.Context, id uint32) (Record, error) {
+	d.want(ctx, id)
 	return d.lookUp(ctx, id, false)
+}
+
+// want has the record of a twin stored from now on, also the one that is there.
+// Lookups alone do not: anybody can have every twin that there is looked up, by
+// messages in their names, and must not fill the store with them.
+func (d *Directory) want(ctx context.Context, id uint32) {
+	if d.entry(id).wanted {
+		return
+	}
+	if e := d.update(id, func(e *entry) { e.wanted = true }); e.state == known {
+		d.save(ctx, e.record)
+	}
 }
 
 func (d *Directory) lookUp(ctx context.Context, id uint32, claimed bool) (Record, error) {
@@ -170,6 +183,7 @@ func (d *Directory) ByAccount(ctx context.Context, account string) (Record, erro
 	switch {
 	case err == nil:
 		d.learn(ctx, rec, d.opts.Now())
+		d.want(ctx, rec.ID)
 		return rec, nil
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnsupported):
 	default:
@@ -202,6 +216,7 @@ func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	return d.update(id, func(e *entry) {
 		if e.state == unknown && stored.ID == id {
 			e.learn(stored, saved)
+			e.wanted = true // it was: to store it once more would make it younger than it is
 		}
 		e.fail(err, now.Add(d.opts.Retry))
 	})
@@ -222,7 +237,9 @@ func (d *Directory) learn(ctx context.Context, rec Record, at time.Time) entry {
 	if before.ID == rec.ID && before.PublicKey != rec.PublicKey {
 		d.opts.Log.Warn().Uint32("twin", rec.ID).Str("account", rec.Account).Str("was", before.Account).Msg("twin has a new key")
 	}
-	d.save(ctx, rec)
+	if e.wanted {
+		d.save(ctx, rec)
+	}
 	return e
 }
 

@@ -15,6 +15,8 @@ type entry struct {
 
 	asked     time.Time // when the lookup began that has not ended; zero without one
 	refetched time.Time // when a signature that did not fit last led to a lookup
+
+	wanted bool // by this side, or by a signature that fitted: the record is worth storing
 }
 
 type state byte
