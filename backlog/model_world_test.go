@@ -31,7 +31,7 @@ type world struct {
 	replied      []string  // what the service has answered
 	signatures   int
 	posted       map[string]bool // signatures that a relay has taken
-	clock        time.Time // of both, but for the time that the test itself takes
+	clock        time.Time       // of both, but for the time that the test itself takes
 }
 
 // A twin is one Redis and the relays that serve it.
