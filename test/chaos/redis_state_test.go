@@ -58,17 +58,22 @@ func status(r *row, d *fleettest.Daemon, field string) float64 {
 // it. /readyz says that the local Redis does not serve; apps wait, and are
 // answered as soon as it goes on.
 //
-// Seen to fail it: Store.Ping that returns nil (/readyz stays 200).
+// Seen to fail it: Store.Ping that returns nil (/readyz stays 200). And, in full, run of
+// store.go with `go s.rdb.Ping(context.Background())`, with a ReadTimeout of an hour in
+// connect.go: relays grow by a goroutine a call. And callTimeout of a minute there: the request
+// of a peer is not refused.
 func TestRedisThatHangs(t *testing.T) {
 	r := begin(t, 11, "Redis hangs: SIGSTOP, DEBUG SLEEP")
 	p := newPair(r, redistest.Arg("--enable-debug-command", "yes"))
 	p.start()
 	p.ledger.service(p.b, "work")
+	stranger := p.fleet.Stranger(1003, "127.0.0.1:1")
+	p.ofB.Stranger(1003, "127.0.0.1:1")
 	apps := p.ledger.apps(&traffic{rate: 200, life: 5 * time.Minute}, p.a, p.b.ID)
 	p.ledger.awaitAnswer(time.Now())
 	r.pass(r.lasting(time.Second, 5*time.Second)) // until the pools are as large as they get
 	threads, memory := status(r, p.b.Daemon, "Threads"), status(r, p.b.Daemon, "VmRSS")
-	var told, took times
+	var told, refused, took times
 	hang := func(s *fleettest.Site, length time.Duration, begins, ends func()) {
 		began := time.Now()
 		begins()
@@ -82,7 +87,11 @@ func TestRedisThatHangs(t *testing.T) {
 	for i := range 2 {
 		s := p.side(i + 1)
 		if i == 0 || *full {
-			hang(s, r.lasting(8*time.Second, 60*time.Second), s.Redis.Stop, s.Redis.Continue)
+			goOn := func() {
+				refused = append(refused, wantRefused(r, s, stranger, "storage_failed"))
+				s.Redis.Continue()
+			}
+			hang(s, r.lasting(8*time.Second, 60*time.Second), s.Redis.Stop, goOn)
 		}
 		if i == 1 || *full {
 			length := r.of(6, 30)
@@ -96,7 +105,37 @@ func TestRedisThatHangs(t *testing.T) {
 	apps.end()
 	p.ledger.wantAnswered()
 	r.atMost("/readyz says so after, at worst, in s", told.worst().Seconds(), 5)
+	r.atMost("a peer's request refused after, at worst, in s", refused.worst().Seconds(), 12) // two calls, of 5 s each
 	wantResumed(r, took, 2*time.Second)
+	if *full {
+		wantNoGrowth(r, p)
+		r.Log(r.said())
+
+	}
+}
+
+// wantNoGrowth counts the goroutines of a relay at work, and of one at the end of a hang
+// of its Redis. A relay that tells them ends.
+func wantNoGrowth(r *row, p *pair) {
+	r.Helper()
+	apps := p.ledger.apps(&traffic{name: "counted", rate: 200, life: 5 * time.Minute}, p.a, p.b.ID)
+	r.pass(5 * time.Second)
+	p.ledger.awaitAnswer(time.Now())
+	before := goroutines(r, p.b.Daemon)
+	p.b.Launch()
+	p.ledger.awaitAnswer(time.Now())
+	r.pass(5 * time.Second)
+	p.b.Redis.Stop()
+	r.pass(20 * time.Second)
+	during := goroutines(r, p.b.Daemon)
+	p.b.Redis.Continue()
+	p.b.Launch()
+	apps.end()
+	p.ledger.wantAnswered()
+	// A hang is waited for by what else would be at rest: the sixteen messages that the other
+	// relay may send at once, on two connections each, and the loops of this one.
+	r.figure("%d goroutines at work", before)
+	r.atMost("more at the end of a hang", float64(during-before), 20)
 }
 
 // Operators flush scripts, change Redis's role, load it anew. Each makes Redis
