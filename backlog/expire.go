@@ -96,13 +96,18 @@ func (s *Store) TakeStock(ctx context.Context) error {
 	return nil
 }
 
-// QueueLength returns how many messages wait in a queue.
-func (s *Store) QueueLength(ctx context.Context, q msgbus.Queue) (int64, error) {
+// RepliesUnderWay returns how many replies are on this machine and have not ended
+// their requests: in the services' queue, in this relay's hands, or on the lane to
+// the own twin.
+func (s *Store) RepliesUnderWay(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	n, err := s.rdb.LLen(ctx, s.keys.queue(q)).Result()
-	if err != nil {
-		return 0, fmt.Errorf("measure %s: %w", s.keys.queue(q), translate(err))
+	pipe := s.rdb.Pipeline()
+	queued := pipe.LLen(ctx, s.keys.queue(msgbus.ReplyQueue))
+	claimed := pipe.LLen(ctx, s.keys.claim(s.currentSession(), msgbus.ReplyQueue))
+	own := pipe.ZCard(ctx, s.keys.laneReplies(id(s.opts.Twin)))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, fmt.Errorf("count the replies that wait: %w", translate(err))
 	}
-	return n, nil
+	return queued.Val() + claimed.Val() + own.Val(), nil
 }

@@ -100,17 +100,20 @@ func TestWhatItsSourceHasEndedIsForgotten(t *testing.T) {
 	})
 }
 
-// People lose the length of a queue or the record of a twin.
+// Requests expire though their replies are here, or the record of a twin is lost.
 func TestSmallReadings(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		s := r.join()
 		r.must(s.Ping(r.Context()))
 		r.push(replyQueue, "a", "b")
-		n, err := s.QueueLength(r.Context(), msgbus.ReplyQueue)
-		r.must(err)
-		wantEqual(r, "length", n, 2)
+		for _, where := range []string{"queue", "claim"} {
+			n, err := s.RepliesUnderWay(r.Context())
+			r.must(err)
+			wantEqual(r, "replies in the "+where, n, 2)
+			r.take(s, msgbus.ReplyQueue)
+		}
 
-		_, err = s.LoadTwin(r.Context(), 1002)
+		_, err := s.LoadTwin(r.Context(), 1002)
 		r.wantErr(err, msgbus.ErrNotFound)
 		r.must(s.SaveTwin(r.Context(), 1002, []byte("record"), time.Hour))
 		record, err := s.LoadTwin(r.Context(), 1002)

@@ -33,7 +33,8 @@ type Backlog interface {
 	// Adopt takes over what the archived daemon left.
 	Adopt(ctx context.Context) (int, error)
 
-	QueueLength(ctx context.Context, q msgbus.Queue) (int64, error)
+	// RepliesUnderWay counts the replies here that have not ended their requests.
+	RepliesUnderWay(ctx context.Context) (int64, error)
 	Prefix() string
 	// Now is the storage's clock: the one that deadlines are measured by.
 	Now() time.Time

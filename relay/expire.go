@@ -12,14 +12,16 @@ import (
 // requests from expiring.
 const drainFirst = 5 * time.Second
 
-// expire ends requests whose deadline has passed, until ctx ends.
-func (r *Relay) expire(ctx context.Context) error {
+// expire ends requests whose deadline has passed, until ctx ends. It closes caughtUp
+// when the replies that were there at the start have had their time.
+func (r *Relay) expire(ctx context.Context, caughtUp chan<- struct{}) error {
 	if adopted, err := r.backlog.Adopt(ctx); err != nil && ctx.Err() == nil {
 		r.log.Warn().Err(err).Msg("cannot look for what the archived daemon left; restart to try again")
 	} else if adopted > 0 {
 		r.log.Info().Int("requests", adopted).Msg("took over what the archived daemon left")
 	}
 	r.awaitReplies(ctx)
+	close(caughtUp)
 	var outage onset
 	for sleep(ctx, time.Second) {
 		err := r.guard("expiry", func() error { return r.expireDue(ctx) })
@@ -45,13 +47,13 @@ func (r *Relay) heldBack(held *msgbus.HeldError) {
 	})
 }
 
-// awaitReplies waits until the replies that were there at the start have been
-// taken.
+// awaitReplies waits until the replies that were there at the start have ended
+// their requests, or gone to other twins' lanes.
 func (r *Relay) awaitReplies(ctx context.Context) {
 	limit, cancel := context.WithTimeout(ctx, drainFirst)
 	defer cancel()
 	for {
-		n, err := r.backlog.QueueLength(limit, msgbus.ReplyQueue)
+		n, err := r.backlog.RepliesUnderWay(limit)
 		if err == nil && n == 0 || !sleep(limit, 50*time.Millisecond) {
 			return
 		}
@@ -97,9 +99,13 @@ func (r *Relay) causes(ctx context.Context, entries []*msgbus.Entry) map[*msgbus
 	return texts
 }
 
-// housekeep forgets what has run out and finds out which commands are served,
-// until ctx ends.
-func (r *Relay) housekeep(ctx context.Context) error {
+// housekeep forgets what has run out and finds out which commands are served, from
+// caughtUp on until ctx ends.
+func (r *Relay) housekeep(ctx context.Context, caughtUp <-chan struct{}) error {
+	select {
+	case <-caughtUp: // a reply that is late because no relay ran is late for a good reason
+	case <-ctx.Done():
+	}
 	for sleep(ctx, time.Second) {
 		dropped, err := r.backlog.ForgetExpired(ctx)
 		if dropped > 0 {

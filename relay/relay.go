@@ -176,8 +176,9 @@ func (r *Relay) serve(ctx context.Context) error {
 		group.Go(func() error { return r.take(work, t.queue, t.handle) })
 	}
 	group.Go(func() error { return r.scheduleLanes(work) })
-	group.Go(func() error { return r.expire(work) })
-	group.Go(func() error { return r.housekeep(work) })
+	caughtUp := make(chan struct{})
+	group.Go(func() error { return r.expire(work, caughtUp) })
+	group.Go(func() error { return r.housekeep(work, caughtUp) })
 	err := group.Wait()
 	r.lanes.drain(r.opts.Drain)
 

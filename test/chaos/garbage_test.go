@@ -76,8 +76,8 @@ func TestGarbage(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 	}
+	questions := asked.Load() // transfers are signed, and what the remote queue holds may be answered
 	a.garbageInTransfers(x, bodies)
-	questions := asked.Load() // what the remote queue holds may be answered, and so be asked for
 	for _, queue := range []string{"local", "remote", "reply"} {
 		for _, body := range bodies {
 			a.b.PushRaw(queue, body)
@@ -87,7 +87,7 @@ func TestGarbage(t *testing.T) {
 	grown := int(status(r, a.b.Daemon, "VmHWM")) - before
 	r.figure("%d bodies to 5 endpoints and 3 queues, %d questions to the resolver", len(bodies)+1, questions)
 	r.atMost("RSS grown by, in MiB", float64(grown)/1024, 64)
-	if n := a.believed(); n != 0 || questions > 1 {
+	if n := a.believed(); n != 0 || questions != 0 {
 		r.Errorf("%d were believed, and the resolver was asked %d times", n, questions)
 	}
 	a.b.WantNoPoison()

@@ -101,7 +101,7 @@ func TestATwinOverItsRateLosesNothing(t *testing.T) {
 	f := fleettest.New(t)
 	a, b := f.Site(1001), f.Site(1002)
 	a.Launch()
-	b.Launch("--max-twin-rate", "8")
+	b.Launch("--max-twin-rate", "2")
 	a.Daemon.AwaitReady()
 	b.Daemon.AwaitReady()
 	echo := b.Echo()
