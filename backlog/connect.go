@@ -79,7 +79,7 @@ func tune(opts *redis.Options) *redis.Options {
 	tuned.DialerRetries = 1
 	tuned.ContextTimeoutEnabled = true
 	tuned.DialTimeout = callTimeout
-	tuned.ReadTimeout = time.Hour
+	tuned.ReadTimeout = callTimeout
 	tuned.WriteTimeout = callTimeout
 	tuned.Protocol = 2
 	tuned.DisableIdentity = true

@@ -150,7 +150,6 @@ func (s *Store) Now() time.Time { return s.clock.now() }
 func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	go s.rdb.Ping(context.Background())
 	cmd := script.EvalSha(ctx, s.rdb, keys, args...)
 	if err := cmd.Err(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
 		cmd = script.Eval(ctx, s.rdb, keys, args...)

@@ -58,10 +58,8 @@ func status(r *row, d *fleettest.Daemon, field string) float64 {
 // it. /readyz says that the local Redis does not serve; apps wait, and are
 // answered as soon as it goes on.
 //
-// Seen to fail it: Store.Ping that returns nil (/readyz stays 200). And, in full, run of
-// store.go with `go s.rdb.Ping(context.Background())`, with a ReadTimeout of an hour in
-// connect.go: relays grow by a goroutine a call. And callTimeout of a minute there: the request
-// of a peer is not refused.
+// Seen to fail it: Store.Ping that returns nil (/readyz stays 200). And callTimeout of a
+// minute in connect.go: the request of a peer is not refused.
 func TestRedisThatHangs(t *testing.T) {
 	r := begin(t, 11, "Redis hangs: SIGSTOP, DEBUG SLEEP")
 	p := newPair(r, redistest.Arg("--enable-debug-command", "yes"))
@@ -105,7 +103,7 @@ func TestRedisThatHangs(t *testing.T) {
 	apps.end()
 	p.ledger.wantAnswered()
 	r.atMost("/readyz says so after, at worst, in s", told.worst().Seconds(), 5)
-	r.atMost("a peer's request refused after, at worst, in s", refused.worst().Seconds(), 6) // a call has 5 s
+	r.atMost("a peer's request refused after, at worst, in s", refused.worst().Seconds(), 16) // up to three calls, of 5 s each
 	wantResumed(r, took, 2*time.Second)
 	if *full {
 		wantNoGrowth(r, p)
