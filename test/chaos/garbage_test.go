@@ -58,7 +58,7 @@ func TestGarbage(t *testing.T) {
 	}
 	for _, path := range []string{"/zbus-remote", "/zbus-reply", "/zbus-cmd", "/zbus-result", fleettest.TransferPath} {
 		for what, body := range bodies {
-			if code, reason := a.post(a.b.Listen, path, []byte(body)); code/100 != 4 {
+			if code, reason := a.send(a.b.Listen, parcel{path: path, body: []byte(body)}); code/100 != 4 {
 				r.Errorf("%s to %s: %d %s", what, path, code, reason)
 			}
 		}

@@ -120,8 +120,12 @@ func TestUnauthenticatedFlood(t *testing.T) {
 			defer tick.Stop()
 			for n := i; time.Now().Before(end); n += 8 {
 				<-tick.C
-				if status, verdict := a.send(a.b.Listen, forge(10_000+n)); status/100 == 2 {
-					r.Errorf("believed: %d %s", status, verdict)
+				if resp, err := a.post(a.b.Listen, forge(10_000+n)); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body) // unread: the flood has these two cores as well
+					_ = resp.Body.Close()
+					if resp.StatusCode/100 == 2 {
+						r.Errorf("believed: %d", resp.StatusCode)
+					}
 				}
 				posted.Add(1)
 			}

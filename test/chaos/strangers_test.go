@@ -87,14 +87,7 @@ const taken = "taken"
 // relay did not take its message.
 func (a *attacker) send(address string, p parcel) (status int, verdict string) {
 	a.row.Helper()
-	req, err := http.NewRequest(http.MethodPost, "http://"+address+p.path, bytes.NewReader(p.body))
-	if err != nil {
-		a.row.Fatal(err)
-	}
-	if p.header != nil {
-		req.Header = p.header.Clone()
-	}
-	resp, err := a.client.Do(req)
+	resp, err := a.post(address, p)
 	if err != nil {
 		a.row.Errorf("%s does not answer: %v", p.path, err)
 		return 0, ""
@@ -114,10 +107,16 @@ func (a *attacker) send(address string, p parcel) (status int, verdict string) {
 	}
 }
 
-// post is send for a body that no twin signed as a transfer.
-func (a *attacker) post(address, path string, body []byte) (status int, verdict string) {
-	a.row.Helper()
-	return a.send(address, parcel{path: path, body: body})
+// post posts a parcel.
+func (a *attacker) post(address string, p parcel) (*http.Response, error) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+address+p.path, bytes.NewReader(p.body))
+	if err != nil {
+		return nil, err
+	}
+	if p.header != nil {
+		req.Header = p.header.Clone()
+	}
+	return a.client.Do(req)
 }
 
 // believed returns how many requests the service would see.
@@ -135,7 +134,7 @@ func TestForgedSignatures(t *testing.T) {
 	var tried atomic.Int64
 	refuse := func(m string) {
 		tried.Add(1)
-		if status, reason := a.post(a.b.Listen, "/zbus-remote", []byte(m)); status/100 == 2 || status/100 == 5 && status != 503 {
+		if status, reason := a.send(a.b.Listen, parcel{path: "/zbus-remote", body: []byte(m)}); status/100 == 2 || status/100 == 5 && status != 503 {
 			r.Errorf("%d %s for %q", status, reason, m)
 		}
 	}
@@ -165,7 +164,7 @@ func TestForgedSignatures(t *testing.T) {
 		}
 		close(bits)
 		posting.Wait()
-		if status, reason := a.post(a.b.Listen, "/zbus-remote", []byte(text)); status != 200 {
+		if status, reason := a.send(a.b.Listen, parcel{path: "/zbus-remote", body: []byte(text)}); status != 200 {
 			r.Errorf("the message itself is refused: %d %s", status, reason)
 		}
 	}
