@@ -21,7 +21,7 @@ func TestQueuesOfOtherVersions(t *testing.T) {
 	n := r.of(20, 1000)
 	ctx := r.Context()
 	request := func(kind string, i int) fleettest.Message {
-		return fleettest.Request("work", fmt.Sprintf("%s %d", kind, i), b.ID).With("ret", "app").With("exp", 3600).With("trace", map[string]any{"id": i})
+		return fleettest.Request("work", fmt.Sprintf("%s %d", kind, i), b.ID).With("ret", "app").With("exp", 3600).With("try", 1000).With("trace", map[string]any{"id": i})
 	}
 	// An entry of the backlog has been sent; b has it in one queue or another.
 	sent := func(kind string, i, number int) fleettest.Message {
