@@ -103,7 +103,7 @@ func (a *attacker) garbageInTransfers(x *fleettest.Person, bodies map[string]str
 			a.row.Errorf("%s in a transfer: %d %s", what, status, verdict)
 		}
 	}
-	for _, unpacked := range []int{5 << 20, 1 << 30} {
+	for _, unpacked := range []int{5 << 20, a.row.of(64<<20, 1<<30)} {
 		var bomb bytes.Buffer
 		w := gzip.NewWriter(&bomb)
 		_, _ = io.CopyN(w, new(zeros), int64(unpacked))
