@@ -22,7 +22,7 @@ func (s *Store) isYoung() bool {
 
 // errApart: the next message of a queue must be alone, and another claim of this
 // session has a message that must be, or the relay is too young for it.
-var errApart = errors.New("the next message waits for another one that is handled alone")
+var errApart = errors.New("the next message is a suspect that must wait")
 
 // apartPoll is how often a taker looks whether its suspect may be taken: about
 // as long as another one is handled.
