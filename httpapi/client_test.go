@@ -97,7 +97,7 @@ func (u *unknowing) Close() error {
 func client(t *testing.T, opts httpapi.ClientOptions, d httpapi.Directory) *httpapi.Client {
 	t.Helper()
 	if opts.Now == nil {
-		opts.Now = func() time.Time { return time.Unix(clock, 0) }
+		opts.Now = theClock
 	}
 	if dial := opts.Dial; dial != nil {
 		opts.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {

@@ -144,6 +144,9 @@ func (b *box) put(queue, message string) {
 	b.held[queue] = append(b.held[queue], message)
 }
 
+// theClock is the clock of relays and clients under test: it stands still.
+func theClock() time.Time { return time.Unix(clock, 0) }
+
 // A bench is a relay's public side with everything around it.
 type bench struct {
 	t       testing.TB
@@ -162,7 +165,7 @@ func newBench(t testing.TB, change ...func(*httpapi.ServerOptions)) *bench {
 		asker: identity(t, "//Alice", twin.SR25519), self: identity(t, "//Bob", twin.ED25519),
 	}
 	b.keys = &keyring{keys: map[uint32]twin.PublicKey{asker: b.asker.PublicKey(), self: b.self.PublicKey()}}
-	opts := httpapi.ServerOptions{Twin: self, Now: func() time.Time { return time.Unix(clock, 0) }}
+	opts := httpapi.ServerOptions{Twin: self, Now: theClock}
 	for _, c := range change {
 		c(&opts)
 	}

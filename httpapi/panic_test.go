@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -29,7 +28,7 @@ func TestPanicOfAHandlerIsAnswered(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	b := newBench(t)
-	opts := httpapi.ServerOptions{Twin: self, Now: func() time.Time { return time.Unix(clock, 0) }, Log: zerolog.New(&log)}
+	opts := httpapi.ServerOptions{Twin: self, Now: theClock, Log: zerolog.New(&log)}
 	b.handler = httpapi.NewServer(opts, bomb{b.relay}, b.results, b.keys, b.self).Handler()
 	b.serve()
 	b.send("/zbus-remote", sign(request(), b.asker)).errorIs(t, http.StatusInternalServerError, msgbus.Poison, "the relay failed at this message")

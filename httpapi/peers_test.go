@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -184,7 +183,7 @@ func (m *onceFull) SavePeer(ctx context.Context, twin uint32, offer string) (err
 func TestAnAnswerThatCannotBeVerifiedNowIsNoForgery(t *testing.T) {
 	h := newHideable(t)
 	keys := &keyring{keys: h.keys.keys, err: &msgbus.Refusal{Reason: msgbus.KeyUncertain, Text: "uncertain", Rest: 7 * time.Second}}
-	c := httpapi.NewClient(httpapi.ClientOptions{Twin: asker, Now: func() time.Time { return time.Unix(clock, 0) }}, resolver{endpoint(h.url), keys}, h.asker)
+	c := httpapi.NewClient(httpapi.ClientOptions{Twin: asker, Now: theClock}, resolver{endpoint(h.url), keys}, h.asker)
 	t.Cleanup(c.Close)
 	for range 2 {
 		if f := failureOf(t, c.Send(t.Context(), self, outgoing(msgbus.RequestParcel, ours()))[0]); f.Reason != msgbus.KeyUncertain || f.Rest != 7*time.Second {
@@ -202,21 +201,12 @@ func TestAnAnswerThatCannotBeVerifiedNowIsNoForgery(t *testing.T) {
 	}
 }
 
-// oneKey is a key pair that a relay offers for ever.
-type oneKey struct{}
-
-func (oneKey) TransferKeys(context.Context) (map[string][]byte, string, error) {
-	const id = "0123456789abcdef"
-	return map[string][]byte{id: bytes.Repeat([]byte{7}, 32)}, id, nil
-}
-
 // A peer that was known to offer no key requires encryption by now, and offers one in
 // the very answer that says so.
 //
 // Broken by: in judge, without the case of EncryptionRequired.
 func TestAPeerThatWantsItSealedGetsItSealed(t *testing.T) {
-	opener := transfer.NewOpener(self, oneKey{}, func() time.Time { return time.Unix(clock, 0) })
-	h := newHideable(t, func(o *httpapi.ServerOptions) { o.Opener, o.RequireEncryption = opener, true })
+	h := newHideable(t, withKeys, func(o *httpapi.ServerOptions) { o.RequireEncryption = true })
 	kept := &memory{kept: map[uint32]string{self: transfer.None}}
 	c := h.client(httpapi.ClientOptions{Memory: kept})
 	if err := c.Send(t.Context(), self, outgoing(msgbus.RequestParcel, ours()))[0]; err != nil {

@@ -307,7 +307,7 @@ func TestForgeriesSideBySideAreCountedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		keys := slowKeys{make(chan struct{}, 1), make(chan struct{})}
-		b.handler = httpapi.NewServer(httpapi.ServerOptions{Twin: self, Now: func() time.Time { return time.Unix(clock, 0) }}, b.relay, b.results, keys, b.self).Handler()
+		b.handler = httpapi.NewServer(httpapi.ServerOptions{Twin: self, Now: theClock}, b.relay, b.results, keys, b.self).Handler()
 		var posting sync.WaitGroup
 		for range 60 {
 			posting.Go(func() { b.from("192.0.2.7:1", "/zbus-remote", b.forged(asker)) })

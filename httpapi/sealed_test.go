@@ -7,14 +7,11 @@ import (
 	"crypto/rand"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/httpapi/transfer"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
-
-func theClock() time.Time { return time.Unix(clock, 0) }
 
 // ring is transfer.Keys with one key, by its id.
 type ring map[string][]byte

@@ -47,7 +47,7 @@ func (b *bench) client(opts httpapi.ClientOptions) *httpapi.Client {
 	b.t.Helper()
 	opts.Twin = asker
 	if opts.Now == nil {
-		opts.Now = func() time.Time { return time.Unix(clock, 0) }
+		opts.Now = theClock
 	}
 	keys := &keyring{keys: b.keys.keys}
 	c := httpapi.NewClient(opts, resolver{endpoint(b.url), keys}, b.asker)
@@ -441,7 +441,7 @@ func TestNobodyTalksAPeerDownSilently(t *testing.T) {
 		go s.Serve(l)
 		kept := &memory{}
 		start := func() *httpapi.Client {
-			return httpapi.NewClient(httpapi.ClientOptions{Dial: l.dial, Twin: asker, Memory: kept, Now: func() time.Time { return time.Unix(clock, 0) }},
+			return httpapi.NewClient(httpapi.ClientOptions{Dial: l.dial, Twin: asker, Memory: kept, Now: theClock},
 				resolver{"http://peer:8051", b.keys}, b.asker)
 		}
 		c := start()
