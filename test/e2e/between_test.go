@@ -43,11 +43,11 @@ func putFront(s *fleettest.Site) *front {
 	f := &front{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch {
-		case req.URL.Path == "/zbus-transfer" && f.hides.Load():
+		case req.URL.Path == fleettest.TransferPath && f.hides.Load():
 			f.hidden.Add(1)
 			http.NotFound(w, req)
 			return
-		case req.URL.Path == "/zbus-transfer":
+		case req.URL.Path == fleettest.TransferPath:
 			f.transfers.Add(1)
 		default:
 			f.singles.Add(1)
@@ -61,6 +61,17 @@ func putFront(s *fleettest.Site) *front {
 	f.address = server.Listener.Addr().String()
 	s.Fleet.Register(s.ID, s.Identity.Account(), f.address)
 	return f
+}
+
+// hiddenPair is two sites behind fronts that hide version 2, each from the other.
+func hiddenPair(t *testing.T) (a, b *fleettest.Site, toA, toB *front) {
+	t.Helper()
+	f := fleettest.New(t)
+	a, b = f.Site(1001), f.Site(1002)
+	toA, toB = putFront(a), putFront(b)
+	toA.hides.Store(true)
+	toB.hides.Store(true)
+	return a, b, toA, toB
 }
 
 // wantSpoken wants what passed a front to have been of one version.

@@ -66,11 +66,7 @@ func TestRelaysOfBothVersionsServeEachOther(t *testing.T) {
 // known: 20 messages go as version 1.
 func TestAPeerThatChangesSidesLosesNothing(t *testing.T) {
 	t.Parallel()
-	f := fleettest.New(t)
-	a, b := f.Site(1001), f.Site(1002)
-	toA, toB := putFront(a), putFront(b)
-	toA.hides.Store(true)
-	toB.hides.Store(true)
+	a, b, toA, toB := hiddenPair(t)
 	a.Start()
 	b.Start()
 	asked := b.Echo()
@@ -185,7 +181,7 @@ func TestNobodyOnTheWayReadsWhatTwinsSay(t *testing.T) {
 			talk.both("after 1002 has lost its keys")
 			b.Daemon.WantSaid("reason=unknown_key")
 			for _, r := range ways {
-				if r.reads("POST /zbus-transfer") == "" || r.reads("outcome") == "" {
+				if r.reads("POST "+fleettest.TransferPath) == "" || r.reads("outcome") == "" {
 					t.Error("the recorder has not seen the transfers")
 				}
 				for _, word := range talk.words {
@@ -202,11 +198,7 @@ func TestNobodyOnTheWayReadsWhatTwinsSay(t *testing.T) {
 // version 1 is signed, and not secret.
 func TestWhatGoesToAPeerOfVersion1CanBeRead(t *testing.T) {
 	t.Parallel()
-	f := fleettest.New(t)
-	a, b := f.Site(1001), f.Site(1002)
-	toA, toB := putFront(a), putFront(b)
-	toA.hides.Store(true)
-	toB.hides.Store(true)
+	a, b, toA, toB := hiddenPair(t)
 	ways := []*recorder{putRecorder(a, toA.address), putRecorder(b, toB.address)}
 	a.Start()
 	b.Start()
