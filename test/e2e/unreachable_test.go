@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -229,10 +230,14 @@ func TestPeersThatTalkNonsenseFailTheirOwnMessagesOnly(t *testing.T) {
 				if err != nil {
 					return
 				}
-				asked := make([]byte, 64<<10)
-				n, _ := c.Read(asked)
-				if strings.HasPrefix(answer, "HTTP/1.1 200") && strings.HasPrefix(string(asked[:n]), "POST /zbus-transfer ") {
-					_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+				// All of it: a connection closed with bytes unread is reset, and its
+				// answer lost.
+				asked, err := http.ReadRequest(bufio.NewReader(c))
+				if err == nil {
+					_, err = io.Copy(io.Discard, asked.Body)
+				}
+				if err == nil && strings.HasPrefix(answer, "HTTP/1.1 200") && asked.URL.Path == "/zbus-transfer" {
+					_, _ = io.WriteString(c, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 				} else {
 					_, _ = io.WriteString(c, answer)
 				}
