@@ -225,7 +225,7 @@ func TestMemoryWithMuchWaiting(t *testing.T) {
 	a := f.Site(1001)
 	a.Echo()
 	start := func() {
-		a.Start("--log-level", "info")
+		a.Start("--log-level", "error", "--max-backlog", fmt.Sprint(2*each*peers)) // else nothing else is taken
 		a.WantAnswer(a.ID)
 	}
 	start()

@@ -138,10 +138,9 @@ func TestForgedSignatures(t *testing.T) {
 			r.Errorf("%d %s for %q", status, reason, m)
 		}
 	}
-	end := time.Now().Add(r.lasting(5*time.Second, 2*time.Minute))
-	messages := 0
-	for ; messages < r.of(3, 1000) && time.Now().Before(end); messages++ {
-		good := x.Sign(x.Wire("work", fmt.Sprint(messages), a.b.ID, messages+1))
+	messages, each := r.of(2, 1000), r.of(3, 1) // of how many bits one is flipped
+	for number := range messages {
+		good := x.Sign(x.Wire("work", fmt.Sprint(number), a.b.ID, number+1))
 		text := good.String()
 		var posting sync.WaitGroup
 		bits := make(chan int, 16)
@@ -157,10 +156,8 @@ func TestForgedSignatures(t *testing.T) {
 				}
 			})
 		}
-		for bit := range 8 * len(text) {
-			if messages == 0 || r.below(8) == 0 { // all of the first, an eighth of the others
-				bits <- bit
-			}
+		for bit := r.below(each); bit < 8*len(text); bit += each {
+			bits <- bit
 		}
 		close(bits)
 		posting.Wait()
@@ -225,12 +222,11 @@ func TestForgedTransfers(t *testing.T) {
 			r.Errorf("%s: %d %s for %v %q", what, status, verdict, p.header, p.body)
 		}
 	}
-	end := time.Now().Add(r.lasting(5*time.Second, 2*time.Minute))
-	transfers := 0
-	for ; transfers < r.of(2, 1000) && time.Now().Before(end); transfers++ {
+	transfers, each := r.of(1, 1000), r.of(3, 1) // of how many bits one is flipped
+	for number := range transfers {
 		// The header fields of a transfer are taken once, whatever comes after them.
 		sign := func() parcel {
-			return signTransfer(x, "/zbus-remote", x.Wire("work", fmt.Sprint(transfers), a.b.ID, transfers+1), a.b.ID, time.Now())
+			return signTransfer(x, "/zbus-remote", x.Wire("work", fmt.Sprint(number), a.b.ID, number+1), a.b.ID, time.Now())
 		}
 		var posting sync.WaitGroup
 		forgeries := make(chan parcel, 16)
@@ -241,7 +237,7 @@ func TestForgedTransfers(t *testing.T) {
 				}
 			})
 		}
-		flipped(sign, func() bool { return r.below(8) == 0 }, func(p parcel) { forgeries <- p })
+		flipped(sign, r.below(each), each, func(p parcel) { forgeries <- p })
 		close(forgeries)
 		posting.Wait()
 		if status, verdict := a.send(a.b.Listen, sign()); verdict != taken {
@@ -278,15 +274,16 @@ func TestForgedTransfers(t *testing.T) {
 	}
 }
 
-// flipped makes a parcel for each bit of its header fields and of its body that is
-// wanted, with that bit flipped: but for those which no header field can have.
-func flipped(sign func() parcel, wanted func() bool, use func(parcel)) {
+// flipped makes a parcel for the first bit of each header field and of the body and
+// for each so many after it, with that bit flipped: but for those which no header
+// field can have.
+func flipped(sign func() parcel, first, each int, use func(parcel)) {
 	good := sign()
 	for field, values := range good.header {
-		for bit := range 8 * len(values[0]) {
+		for bit := first; bit < 8*len(values[0]); bit += each {
 			forged := []byte(values[0])
 			forged[bit/8] ^= 1 << (bit % 8)
-			if c := forged[bit/8]; c < ' ' || c == 0x7f || !wanted() {
+			if c := forged[bit/8]; c < ' ' || c == 0x7f {
 				continue
 			}
 			p := parcel{good.path, good.header.Clone(), good.body}
@@ -294,12 +291,10 @@ func flipped(sign func() parcel, wanted func() bool, use func(parcel)) {
 			use(p)
 		}
 	}
-	for bit := range 8 * len(good.body) {
-		if wanted() {
-			p := sign()
-			p.body[bit/8] ^= 1 << (bit % 8)
-			use(p)
-		}
+	for bit := first; bit < 8*len(good.body); bit += each {
+		p := sign()
+		p.body[bit/8] ^= 1 << (bit % 8)
+		use(p)
 	}
 }
 
