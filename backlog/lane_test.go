@@ -178,6 +178,25 @@ func TestSettlingWithoutAnAnswerKeepsTheLaneFailing(t *testing.T) {
 	})
 }
 
+// Every stranger that asks once and is not there for the answer costs a key of
+// Redis for ever.
+func TestNothingStaysOfTheFailingOfAnEmptyLane(t *testing.T) {
+	onMovingClocks(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
+		r.refuseArrival(s, 1002, sample, 7)
+		uids := r.admit(s, request(1003))
+		for twin, left := range map[uint32]string{1002: "map[]", 1003: "map[epoch:" + r.entry(s, uids[0]).Epoch + "]"} {
+			b := r.fetch(s, twin)
+			r.fail(s, twin, unreachable())
+			r.settle(s, twin, false, b.Parcels...)
+			r.advance(2 * time.Second)
+			wantEqual(r, "empty lane", r.fetch(s, twin).Wait < 0, true)
+			lane := r.rdb.HGetAll(r.Context(), fmt.Sprintf("msgbus.system.lane.%d", twin)).Val()
+			wantEqual(r, "what stays", fmt.Sprint(lane), left)
+		}
+	})
+}
+
 // A request with try=2 ends with its first failure, or never.
 func TestTriesCountTheFailuresSinceAdmission(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
