@@ -31,6 +31,7 @@ func newApp(s streams) *cli.App {
 			demoCommand(s),
 			callCommand(s),
 			serveCommand(s),
+			benchCommand(s),
 			registryCommand(s),
 			doctorCommand(s),
 			keyCommand(s),

@@ -64,10 +64,13 @@ func twinIDs(option string, ids ...uint) ([]uint32, error) {
 
 // localRedis connects to the Redis that the options name, and makes sure that
 // it answers.
-func localRedis(c *cli.Context) (*redis.Client, error) {
+func localRedis(c *cli.Context, settings ...func(*redis.Options)) (*redis.Client, error) {
 	opts, err := readRedis(c)
 	if err != nil {
 		return nil, err
+	}
+	for _, set := range settings {
+		set(opts)
 	}
 	rdb := newRedisClient(opts)
 	if err := rdb.Ping(c.Context).Err(); err != nil {

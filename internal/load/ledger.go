@@ -1,0 +1,114 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Latencies are told apart from 1 µs to an hour, to three digits.
+const latencyMost, latencyDigits = int64(time.Hour / time.Microsecond), 3
+
+// errorsMost is how many different texts of errors are counted.
+const errorsMost = 10
+
+// A ledger knows which requests wait, and what became of the others.
+type ledger struct {
+	plan  Plan
+	began time.Time
+
+	mu       sync.Mutex
+	waiting  map[uint64]time.Time // since when; guarded by mu
+	asked    int64                // guarded by mu
+	answered int64                // guarded by mu
+	inTime   int64                // answered while there was asking; guarded by mu
+	failed   int64                // guarded by mu
+	twice    int64                // guarded by mu
+	errors   map[string]int64     // guarded by mu
+	all      *hdrhistogram.Histogram
+	recent   *hdrhistogram.Histogram // since the last report
+}
+
+func newLedger(p Plan) *ledger {
+	return &ledger{
+		plan: p, began: time.Now(), waiting: make(map[uint64]time.Time), errors: make(map[string]int64),
+		all:    hdrhistogram.New(1, latencyMost, latencyDigits),
+		recent: hdrhistogram.New(1, latencyMost, latencyDigits),
+	}
+}
+
+// due returns when a request is to be asked, of those numbered from 0.
+func (l *ledger) due(number uint64) time.Time {
+	if l.plan.Rate == 0 {
+		return time.Now()
+	}
+	return l.began.Add(time.Duration(float64(number) / l.plan.Rate * float64(time.Second)))
+}
+
+// await waits until a request is due, and tells whether it is to be asked: those are
+// that are due within the plan's duration, also when apps are late for them.
+func (l *ledger) await(ctx context.Context, due time.Time) bool {
+	if due.Sub(l.began) >= l.plan.Duration {
+		return false
+	}
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ask notes that a request is on its way. It counts as waiting from when it was
+// due: what an app is late for, because answers are, is part of the latency.
+func (l *ledger) ask(number uint64, due time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	l.waiting[number] = due
+}
+
+// hear notes an answer, and tells whether one was waited for.
+func (l *ledger) hear(raw string) (bool, error) {
+	a, err := readAnswer(raw, l.plan.Size)
+	if err != nil {
+		return false, err
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since, ok := l.waiting[a.number]
+	if !ok {
+		l.twice++
+		return false, nil
+	}
+	delete(l.waiting, a.number)
+	if a.failure != "" {
+		l.failed++
+		if _, known := l.errors[a.failure]; known || len(l.errors) < errorsMost {
+			l.errors[a.failure]++
+		}
+		return true, nil
+	}
+	l.answered++
+	if now.Sub(l.began) <= l.plan.Duration {
+		l.inTime++
+	}
+	latency := min(max(now.Sub(since).Microseconds(), 1), latencyMost)
+	if err := l.all.RecordValue(latency); err != nil {
+		return false, fmt.Errorf("note a latency of %d µs: %w", latency, err)
+	}
+	return true, l.recent.RecordValue(latency)
+}
+
+// outstanding returns how many requests wait.
+func (l *ledger) outstanding() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting)
+}

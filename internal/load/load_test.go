@@ -1,0 +1,110 @@
+package load
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/msgbusd/msgbusd/internal/redistest"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// measure runs a plan against a stand-in for two relays and a service: answer returns
+// what an app gets for its request.
+func measure(t *testing.T, p Plan, answer func(m *msgbus.Message) []string) (*Result, error) {
+	t.Helper()
+	rdb := redistest.Start(t).Client()
+	ctx, stop := context.WithCancel(t.Context())
+	var relay sync.WaitGroup
+	relay.Go(func() {
+		for ctx.Err() == nil {
+			raws, err := pop(ctx, rdb, "msgbus.system.local", batchMost)
+			for _, raw := range raws {
+				m, failed := msgbus.Decode([]byte(raw))
+				if failed != nil {
+					t.Error(failed)
+					continue
+				}
+				for _, text := range answer(m) {
+					if err := rdb.RPush(context.WithoutCancel(ctx), m.ReturnQueue, text).Err(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer relay.Wait()
+	defer stop()
+	p.Prefix, p.Command, p.Destinations = "msgbus", "bench", []uint32{1002}
+	p.Size, p.Life = 64, time.Minute
+	return Run(ctx, rdb, p, func(Interval) {})
+}
+
+func text(m *msgbus.Message) string { return string(m.AppendWire(nil)) }
+
+// A relay that answers twice, or with an error, looks like one that works.
+func TestWhatBecomesOfEachRequestIsCounted(t *testing.T) {
+	for _, apps := range []Apps{Ordinary, Batching} {
+		t.Run(string(apps), func(t *testing.T) {
+			n := 0
+			r, err := measure(t, Plan{Apps: apps, Outstanding: 1, Rate: 100, Duration: 95 * time.Millisecond}, func(m *msgbus.Message) []string {
+				n++
+				if n == 2 {
+					m.Error = "no"
+				}
+				if n == 3 {
+					return []string{text(m), text(m)}
+				}
+				return []string{text(m)}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Asked != 10 || r.Answered != 9 || r.Failed != 1 || r.Twice != 1 || r.Errors["no"] != 1 || r.OK() {
+				t.Errorf("the result is %+v, want 10 asked, 9 answered, 1 error, 1 answered twice", r)
+			}
+			if r.Latency.P50 <= 0 || r.Latency.Max < r.Latency.P99 {
+				t.Errorf("latency %+v", r.Latency)
+			}
+		})
+	}
+}
+
+// Data that was mixed up on the way counts as an answer.
+func TestOtherDataIsNoAnswer(t *testing.T) {
+	for _, apps := range []Apps{Ordinary, Batching} {
+		_, err := measure(t, Plan{Apps: apps, Outstanding: 1, Duration: time.Second}, func(m *msgbus.Message) []string {
+			m.Data = strings.Replace(m.Data, "A", "B", 1)
+			return []string{text(m)}
+		})
+		if err == nil || !strings.Contains(err.Error(), "other data than it was sent") {
+			t.Errorf("%s: error %v", apps, err)
+		}
+	}
+}
+
+// Latency that counts from the push hides that a relay which stands still keeps apps
+// from asking.
+func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
+	r, err := measure(t, Plan{Apps: Batching, Outstanding: 1, Rate: 1000, Duration: 100 * time.Millisecond}, func(m *msgbus.Message) []string {
+		<-time.After(5 * time.Millisecond)
+		return []string{text(m)}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 100 were due within 100 ms, and 5 ms each take 500.
+	if r.Asked != 100 || r.Latency.Max < 400 {
+		t.Errorf("%d asked, latency up to %v ms", r.Asked, r.Latency.Max)
+	}
+}
