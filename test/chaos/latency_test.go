@@ -151,8 +151,10 @@ func echoes(r *row, s *fleettest.Site, cmd string) {
 	})
 }
 
-// wantUnaffected holds the p99 of calls during a failure against the one before.
-func wantUnaffected(r *row, before, during times, limit float64) {
+// wantUnaffected holds the p99 of calls during a failure against the one before. What
+// exceeds the limit is held against calls after the failure too, which again makes:
+// a machine that others use is not equally fast all the while.
+func wantUnaffected(r *row, before, during times, limit float64, again func() times) {
 	r.Helper()
 	if len(before) == 0 || len(during) == 0 {
 		r.Errorf("%d calls before and %d during the failure: nothing to compare", len(before), len(during))
@@ -160,5 +162,11 @@ func wantUnaffected(r *row, before, during times, limit float64) {
 	}
 	r.figure("p99 of others %s before (%d calls), %s during (%d)",
 		before.p99().Round(10*time.Microsecond), len(before), during.p99().Round(10*time.Microsecond), len(during))
-	r.atMost("times the p99", float64(during.p99())/float64(before.p99()), limit)
+	usual := before.p99()
+	if *full && float64(during.p99()) > limit*float64(usual) {
+		after := again().p99()
+		r.figure("%s after", after.Round(10*time.Microsecond))
+		usual = max(usual, after)
+	}
+	r.atMost("times the p99", float64(during.p99())/float64(usual), limit)
 }

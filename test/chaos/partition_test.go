@@ -79,7 +79,8 @@ func partition(r *row, p *pair) {
 	short := p.ledger.apps(&traffic{name: "short", rate: r.of(10, 20), life: 2 * time.Second}, p.a, p.b.ID)
 	p.ledger.awaitAnswer(time.Now())
 	at := time.Now()
-	before := sample(r, p.a, c.ID, "echo", 50, r.of(100, 1500))
+	usual := func() times { return sample(r, p.a, c.ID, "echo", 50, r.of(100, 1500)) }
+	before := usual()
 	normal := float64(p.ledger.answeredSince(at)) / time.Since(at).Seconds()
 	r.figure("%.0f answers a second before", normal)
 
@@ -92,7 +93,7 @@ func partition(r *row, p *pair) {
 	long.end()
 	short.end()
 	ended := p.ledger.wantKept()
-	wantUnaffected(r, before, during, 1.2)
+	wantUnaffected(r, before, during, 1.2, usual)
 	r.atMost("latest error after exp, in s", p.ledger.latestError().Seconds(), grace.Seconds())
 	if ended.failed == 0 {
 		r.Error("no request expired: nothing was shown")
