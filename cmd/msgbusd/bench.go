@@ -160,4 +160,3 @@ func printJSON(w io.Writer, p load.Plan, r *load.Result) error {
 func redisConnections(n int) func(*redis.Options) {
 	return func(o *redis.Options) { o.PoolSize = n }
 }
-
