@@ -29,7 +29,7 @@ ARGS ?=
 ROW ?= .
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test test-all chaos fuzz lint install uninstall clean
+.PHONY: help build demo test test-all chaos bench bench-compare fuzz lint install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -52,12 +52,20 @@ chaos: ## every failure that the relay must survive, in full, and a table (an ho
 	scripts/test-deps
 	$(GO) test -count=1 -timeout 2h -v -run '$(ROW)' ./test/chaos -full
 
+bench: build ## round trips/s, and a pair of NATS servers beside it (ARGS='-only PATTERN' for some rows)
+	scripts/test-deps
+	cd bench && $(GO) run . $(ARGS)
+
+bench-compare: ## Go benchmarks of this commit against those of the one before (PKG=./msgbus for one package)
+	GO='$(GO)' scripts/bench-compare $(PKG)
+
 fuzz: ## every fuzz target, for FUZZTIME each (1m)
 	scripts/fuzz $(FUZZTIME)
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	cd bench && $(GO) vet ./...
 	$(STATICCHECK) ./...
 	@GO='$(GO)' scripts/vulncheck $(GOVULNCHECK)
 

@@ -222,7 +222,8 @@ func TestMemoryWithMuchWaiting(t *testing.T) {
 		t.Skip("in full only: it fills three gigabytes of Redis")
 	}
 	const each, peers = 100, 10_000
-	r := begin(t, 25, "1,000,000 × 1 KiB queued for 10,000 dead twins")
+	// Alone: what is admitted must be, before the first expires.
+	r := beginAlone(t, 25, "1,000,000 × 1 KiB queued for 10,000 dead twins")
 	f := fleettest.New(r)
 	a := f.Site(1001)
 	a.Echo()
