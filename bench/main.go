@@ -1,0 +1,82 @@
+// Command bench measures msgbusd on this machine: two real relays, each with a real
+// Redis server, and apps that ask across them. In the same minutes it measures what
+// people would choose instead, a pair of NATS servers, plain and with apps that sign
+// and verify each message; so that ratios say something where machines differ.
+//
+//	make bench
+//	make bench ARGS='-only "128 × 64 B" -rounds 5'
+//
+// Everything stays on loopback, and ends with it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are what the command line says.
+type options struct {
+	program  string // msgbusd
+	only     *regexp.Regexp
+	rounds   int
+	duration time.Duration
+	nats     bool
+}
+
+func readOptions(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&o.program, "msgbusd", "../bin/msgbusd", "the `program`")
+	only := flags.String("only", "", "`pattern` of the rows to measure, such as 'everysec.*128 × 64 B'")
+	flags.IntVar(&o.rounds, "rounds", 3, "`times` that each row is measured, in turn; the table has medians")
+	flags.DurationVar(&o.duration, "duration", 3*time.Second, "`time` of one measurement")
+	flags.BoolVar(&o.nats, "nats", true, "measure the NATS pair too")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
+		return o, errors.New("there are no arguments; -rounds and -duration are more than 0")
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return o, fmt.Errorf("read -only: %w", err)
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string) error {
+	o, err := readOptions(args)
+	if err != nil {
+		return err
+	}
+	t := table{options: o}
+	for _, s := range settings() {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := t.measure(ctx, s); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	fmt.Printf("\n%d CPUs, %s, medians of %d × %s\n\n", runtime.NumCPU(), runtime.Version(), o.rounds, o.duration)
+	t.print(os.Stdout)
+	return ctx.Err()
+}
