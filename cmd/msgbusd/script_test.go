@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/msgbusd/msgbusd/internal/freeport"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 	"github.com/msgbusd/msgbusd/internal/tlstest"
 )
@@ -39,7 +38,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Deadline:            time.Now().Add(2 * time.Minute), // for a program that should have ended
+		Deadline:            time.Now().Add(7 * time.Minute), // for a program that should have ended, before go test ends all
 		Setup: func(env *testscript.Env) error {
 			env.Values[worldKey{}] = &world{
 				t: env.T().(testing.TB), programs: map[string]*program{}, servers: map[string]*redistest.Server{},
@@ -134,17 +133,9 @@ func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// freeAddress draws from below the range that Linux gives to others by itself.
 func freeAddress(t testing.TB) string {
-	for range 100 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(15000+rand.IntN(17000)))
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", freeport.Draw(t))
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {

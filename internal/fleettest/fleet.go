@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/msgbusd/msgbusd/internal/freeport"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 	"github.com/msgbusd/msgbusd/twin"
 )
@@ -273,38 +272,10 @@ func SecretFile(t testing.TB, secret string) string {
 	return file
 }
 
-// ports that were given out, so that tests which run side by side do not meet.
-var ports struct {
-	sync.Mutex
-	taken map[int]bool // guarded by Mutex
-}
-
-// FreeAddress draws a port on which nobody listens: the same one after a
-// restart, so it is drawn below what Linux gives to outgoing connections.
+// FreeAddress is of a port on which nobody listens, before and after a restart.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	const low, high = 10_000, 15_000
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.taken == nil {
-		ports.taken = make(map[int]bool)
-	}
-	for range 1000 {
-		port := low + rand.IntN(high-low)
-		if ports.taken[port] {
-			continue
-		}
-		address := fmt.Sprintf("127.0.0.1:%d", port)
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		_ = l.Close()
-		ports.taken[port] = true
-		return address
-	}
-	t.Fatal("no port is free")
-	return ""
+	return fmt.Sprintf("127.0.0.1:%d", freeport.Draw(t))
 }
 
 // Peer is a relay of somebody else, at a listener of its own. Like published

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/msgbusd/msgbusd/internal/freeport"
 	"github.com/msgbusd/msgbusd/internal/redistest/child"
 )
 
@@ -94,7 +94,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 	})
 
 	for range portTries {
-		s.port = pickPort()
+		s.port = freeport.Draw(t)
 		if err = s.run(); !errors.Is(err, errPortTaken) {
 			break
 		}
@@ -284,12 +284,4 @@ func (s *Server) logTail() []byte {
 		return []byte(err.Error())
 	}
 	return log[max(0, len(log)-2000):]
-}
-
-// pickPort draws a port below the range that Linux gives to outgoing connections
-// (32768 and up): there another program could be given ours while the server is
-// down between Kill and Restart. A port that is taken shows when Redis binds it.
-func pickPort() int {
-	const low, high = 15000, 32000
-	return low + rand.IntN(high-low)
 }
