@@ -118,7 +118,7 @@ func oneWayPartition(r *row, p *pair) {
 	}
 	p.start()
 	p.ledger.service(p.b, "work")
-	apps := p.ledger.apps(&traffic{least: least, rate: r.of(60, 150)}, p.a, p.b.ID)
+	apps := p.ledger.apps(&traffic{least: least, rate: r.of(60, 150), life: 5 * time.Minute}, p.a, p.b.ID)
 	rounds := 0
 	for over := false; !over; rounds++ {
 		p.ledger.awaitAnswer(time.Now())
@@ -131,6 +131,10 @@ func oneWayPartition(r *row, p *pair) {
 			p.toB.drop() // what was sent has arrived, and its answers are lost
 		}
 		p.heal()
+		healed := time.Now()
+		for p.wire != nil && p.ledger.answeredSince(healed) < apps.outstanding/2 { // or most would wait for their whole life
+			r.pass(100 * time.Millisecond)
+		}
 		select {
 		case <-apps.enough:
 			over = true
