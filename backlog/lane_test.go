@@ -179,13 +179,14 @@ func TestSettlingWithoutAnAnswerKeepsTheLaneFailing(t *testing.T) {
 }
 
 // Every stranger that asks once and is not there for the answer costs a key of
-// Redis for ever.
-func TestNothingStaysOfTheFailingOfAnEmptyLane(t *testing.T) {
+// Redis for ever; or a twin that is asked and dead is known no more to be that.
+func TestNothingStaysOfTheLaneOfAStranger(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		s := r.join(func(o *backlog.Options) { o.Lease = time.Hour })
 		r.refuseArrival(s, 1002, sample, 7)
 		uids := r.admit(s, request(1003))
-		for twin, left := range map[uint32]string{1002: "map[]", 1003: "map[epoch:" + r.entry(s, uids[0]).Epoch + "]"} {
+		asked := "map[detail:no route epoch:" + r.entry(s, uids[0]).Epoch + " failing:1 failures:1 reason:unreachable]"
+		for twin, left := range map[uint32]string{1002: "map[]", 1003: asked} {
 			b := r.fetch(s, twin)
 			r.fail(s, twin, unreachable())
 			r.settle(s, twin, false, b.Parcels...)

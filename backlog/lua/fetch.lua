@@ -138,9 +138,9 @@ if put_off then
   return {'wait', int(rests_until - now)}
 end
 redis.call('ZREM', KEYS[10], ARGV[2])
--- Nothing is left of the failing of a twin that nobody writes to: strangers who
--- asked and went must not fill Redis. The tries are counted from the failures.
-if redis.call('EXISTS', KEYS[8]) == 0 then
-  redis.call('HDEL', KEYS[3], 'failing', 'failures', 'reason', 'detail', 'later_reason', 'later_detail')
+-- A twin that only asked leaves nothing: strangers who are not there for the answer
+-- must not fill Redis. One that was asked has an epoch, and is remembered.
+if redis.call('HEXISTS', KEYS[3], 'epoch') == 0 then
+  redis.call('DEL', KEYS[3])
 end
 return {'idle'}
