@@ -137,6 +137,9 @@ func BenchmarkDestination(b *testing.B) {
 			w.time("opens", func() (err error) { opens, err = s.Opens(b.Context(), uids); return err })
 			departures := make([]msgbus.Departure, batch)
 			for i := range departures {
+				if len(opens[i]) != 1 || len(c.Messages) != batch {
+					b.Fatalf("%d open requests, %d replies taken", len(opens[i]), len(c.Messages))
+				}
 				departures[i] = msgbus.Departure{Position: i, Open: &opens[i][0], Body: body}
 			}
 			w.time("depart", func() error { _, err := s.Depart(b.Context(), c, departures); return err })
