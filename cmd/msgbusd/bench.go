@@ -15,6 +15,12 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
+// More than any relay carries.
+const (
+	mostOutstanding = 10_000 // each of an ordinary app's has a connection
+	mostRate        = 1_000_000
+)
+
 func benchCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:      "bench",
@@ -97,12 +103,12 @@ func newPlan(c *cli.Context) (load.Plan, error) {
 		return p, usageError("--apps %q is neither ordinary nor batching", p.Apps)
 	case p.Command == "" || msgbus.ReservedCommand(p.Command):
 		return p, usageError("--cmd %q is no command of a service", p.Command)
-	case p.Outstanding < 1:
-		return p, usageError("--outstanding must be 1 or more")
-	case p.Size < load.LeastSize:
-		return p, usageError("--size must be %d or more", load.LeastSize)
-	case p.Rate < 0:
-		return p, usageError("--rate must not be less than 0")
+	case p.Outstanding < 1 || p.Outstanding > mostOutstanding:
+		return p, usageError("--outstanding must be 1 to %d", mostOutstanding)
+	case p.Size < load.LeastSize || p.Size > mostAnswer:
+		return p, usageError("--size must be %d to %d", load.LeastSize, mostAnswer)
+	case !(p.Rate >= 0 && p.Rate <= mostRate): // nor NaN
+		return p, usageError("--rate must be 0 to %d", mostRate)
 	case p.Duration <= 0:
 		return p, usageError("--duration must be more than 0")
 	case p.Life < time.Second:
@@ -135,6 +141,9 @@ func printResult(w io.Writer, p load.Plan, r *load.Result) error {
 		r.RoundTrips, p.Duration, p.Apps, pace, p.Size, twinList(p.Destinations),
 		milliseconds(r.Latency.P50), milliseconds(r.Latency.P90), milliseconds(r.Latency.P99), milliseconds(r.Latency.P999), milliseconds(r.Latency.Max),
 		r.Asked, r.Answered, r.Failed, r.Unanswered, r.Twice)
+	if err == nil && r.NotAsked > 0 {
+		_, err = fmt.Fprintf(w, "%d not asked, though due: answers came too late\n", r.NotAsked)
+	}
 	for _, text := range slices.Sorted(maps.Keys(r.Errors)) {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "%d times     %s\n", r.Errors[text], oneLine(text))
@@ -158,5 +167,5 @@ func printJSON(w io.Writer, p load.Plan, r *load.Result) error {
 
 // redisConnections lets so many commands wait in Redis at once.
 func redisConnections(n int) func(*redis.Options) {
-	return func(o *redis.Options) { o.PoolSize = n }
+	return func(o *redis.Options) { o.PoolSize, o.ReadTimeout = n, time.Minute }
 }

@@ -15,14 +15,16 @@ import (
 func runOrdinary(ctx context.Context, rdb *redis.Client, l *ledger) error {
 	var next atomic.Uint64
 	group, ctx := errgroup.WithContext(ctx)
+	asking, stop := l.asking(ctx)
+	defer stop()
 	for range l.plan.Outstanding {
 		group.Go(func() error {
 			f := newForm(l.plan)
 			for {
 				number := next.Add(1) - 1
 				due := l.due(number)
-				if !l.await(ctx, due) {
-					return nil
+				if !l.await(asking, due) {
+					return hearRest(ctx, rdb, l, f.returnQueue())
 				}
 				l.ask(number, due)
 				if err := askOne(ctx, rdb, l, f, number); err != nil {
@@ -39,18 +41,27 @@ func askOne(ctx context.Context, rdb *redis.Client, l *ledger, f *form, number u
 	if err := rdb.RPush(ctx, local(l.plan), f.write(number)).Err(); err != nil {
 		return redisError(ctx, "push a request", err)
 	}
-	for end := time.Now().Add(l.plan.Life + lateMost); ctx.Err() == nil && time.Now().Before(end); {
+	// The answer to an earlier one, which was given up, may come first.
+	for end := time.Now().Add(l.plan.Life + lateMost); l.isWaiting(number) && ctx.Err() == nil && time.Now().Before(end); {
 		came, err := pop(ctx, rdb, f.returnQueue(), 1)
 		if err != nil {
 			return redisError(ctx, "pop an answer", err)
 		}
-		for _, raw := range came {
-			if heard, err := l.hear(raw); heard || err != nil {
-				return err
-			}
+		if _, err := l.hear(came); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// hearRest looks for answers that nothing waits for: repeats of the last ones.
+func hearRest(ctx context.Context, rdb *redis.Client, l *ledger, returnQueue string) error {
+	came, err := rdb.LPopCount(ctx, returnQueue, batchMost).Result()
+	if none(err) != nil {
+		return redisError(ctx, "look for more answers", err)
+	}
+	_, err = l.hear(came)
+	return err
 }
 
 // runBatching has one app that pushes what is due and may be asked, and reads what
@@ -72,18 +83,13 @@ func runBatching(ctx context.Context, rdb *redis.Client, l *ledger) error {
 }
 
 func pushBatches(ctx context.Context, rdb *redis.Client, l *ledger, f *form, free <-chan struct{}) error {
-	asking := ctx
-	if l.plan.Rate == 0 {
-		var stop context.CancelFunc
-		asking, stop = context.WithTimeout(ctx, l.plan.Duration)
-		defer stop()
-	}
+	asking, stop := l.asking(ctx)
+	defer stop()
 	next := uint64(0)
 	var batch []any
 	for {
 		batch = batch[:0]
-		due := l.due(next)
-		if !l.await(ctx, due) {
+		if !l.await(asking, l.due(next)) {
 			return nil
 		}
 		select {
@@ -91,6 +97,7 @@ func pushBatches(ctx context.Context, rdb *redis.Client, l *ledger, f *form, fre
 		case <-asking.Done():
 			return nil
 		}
+		due := l.due(next) // without a rate that is now
 		for more := true; more; {
 			l.ask(next, due)
 			batch = append(batch, f.write(next))
@@ -118,7 +125,7 @@ func readBatches(ctx context.Context, rdb *redis.Client, l *ledger, returnQueue 
 		select {
 		case <-asked:
 			if l.outstanding() == 0 || time.Since(last) > l.plan.Life+lateMost {
-				return nil
+				return hearRest(ctx, rdb, l, returnQueue)
 			}
 		default:
 			last = time.Now()
@@ -127,15 +134,13 @@ func readBatches(ctx context.Context, rdb *redis.Client, l *ledger, returnQueue 
 		if err != nil {
 			return redisError(ctx, "pop answers", err)
 		}
-		for _, raw := range came {
+		heard, err := l.hear(came)
+		if err != nil {
+			return err
+		}
+		for range heard {
 			last = time.Now()
-			heard, err := l.hear(raw)
-			if err != nil {
-				return err
-			}
-			if heard {
-				free <- struct{}{}
-			}
+			free <- struct{}{}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -20,14 +21,14 @@ type ledger struct {
 	plan  Plan
 	began time.Time
 
-	mu       sync.Mutex
-	waiting  map[uint64]time.Time // since when; guarded by mu
-	asked    int64                // guarded by mu
-	answered int64                // guarded by mu
-	inTime   int64                // answered while there was asking; guarded by mu
-	failed   int64                // guarded by mu
-	twice    int64                // guarded by mu
-	errors   map[string]int64     // guarded by mu
+	mu       sync.Mutex           // guards all that follows
+	waiting  map[uint64]time.Time // since when
+	asked    int64
+	answered int64
+	inTime   int64 // answered within the plan's duration
+	failed   int64
+	twice    int64
+	errors   map[string]int64
 	all      *hdrhistogram.Histogram
 	recent   *hdrhistogram.Histogram // since the last report
 }
@@ -48,9 +49,27 @@ func (l *ledger) due(number uint64) time.Time {
 	return l.began.Add(time.Duration(float64(number) / l.plan.Rate * float64(time.Second)))
 }
 
+// allDue returns how many requests are due within the plan's duration, 0 without a rate.
+func (l *ledger) allDue() int64 {
+	n := int64(math.Ceil(l.plan.Rate * l.plan.Duration.Seconds()))
+	if n > 0 && l.due(uint64(n-1)).Sub(l.began) >= l.plan.Duration {
+		n-- // of a product that was rounded up
+	}
+	return n
+}
+
+// asking ends when no more is asked: at a rate, apps may be late for what was due.
+func (l *ledger) asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	lasts := l.plan.Duration
+	if l.plan.Rate > 0 {
+		lasts += l.plan.Life
+	}
+	return context.WithDeadline(ctx, l.began.Add(lasts))
+}
+
 // await waits until a request is due, and tells whether it is to be asked: those are
-// that are due within the plan's duration, also when apps are late for them.
-func (l *ledger) await(ctx context.Context, due time.Time) bool {
+// that are due within the plan's duration.
+func (l *ledger) await(asking context.Context, due time.Time) bool {
 	if due.Sub(l.began) >= l.plan.Duration {
 		return false
 	}
@@ -58,8 +77,8 @@ func (l *ledger) await(ctx context.Context, due time.Time) bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
+		return asking.Err() == nil
+	case <-asking.Done():
 		return false
 	}
 }
@@ -73,8 +92,21 @@ func (l *ledger) ask(number uint64, due time.Time) {
 	l.waiting[number] = due
 }
 
-// hear notes an answer, and tells whether one was waited for.
-func (l *ledger) hear(raw string) (bool, error) {
+// hear notes answers, and returns how many of them were waited for.
+func (l *ledger) hear(raws []string) (heard int, err error) {
+	for _, raw := range raws {
+		waited, err := l.hearOne(raw)
+		if err != nil {
+			return heard, err
+		}
+		if waited {
+			heard++
+		}
+	}
+	return heard, nil
+}
+
+func (l *ledger) hearOne(raw string) (waited bool, err error) {
 	a, err := readAnswer(raw, l.plan.Size)
 	if err != nil {
 		return false, err
@@ -104,6 +136,13 @@ func (l *ledger) hear(raw string) (bool, error) {
 		return false, fmt.Errorf("note a latency of %d µs: %w", latency, err)
 	}
 	return true, l.recent.RecordValue(latency)
+}
+
+func (l *ledger) isWaiting(number uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, waits := l.waiting[number]
+	return waits
 }
 
 // outstanding returns how many requests wait.

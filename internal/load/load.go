@@ -85,8 +85,8 @@ func pop(ctx context.Context, rdb redis.Cmdable, list string, most int) ([]strin
 		others = pipe.LPopCount(ctx, list, most-1)
 		return nil
 	})
-	if none(err) != nil {
-		return nil, err
+	if none(err) != nil || none(others.Err()) != nil {
+		return nil, errors.Join(none(err), none(others.Err()))
 	}
 	messages := append([]string(nil), others.Val()...)
 	if len(first.Val()) == 2 {

@@ -8,6 +8,7 @@ import (
 
 // Latency is in milliseconds, from when a request was due to its answer.
 type Latency struct {
+	Mean float64 `json:"mean"`
 	P50  float64 `json:"p50"`
 	P90  float64 `json:"p90"`
 	P99  float64 `json:"p99"`
@@ -18,7 +19,7 @@ type Latency struct {
 func latencyOf(h *hdrhistogram.Histogram) Latency {
 	ms := func(µs int64) float64 { return float64(µs) / 1000 }
 	return Latency{
-		P50: ms(h.ValueAtQuantile(50)), P90: ms(h.ValueAtQuantile(90)), P99: ms(h.ValueAtQuantile(99)),
+		Mean: h.Mean() / 1000, P50: ms(h.ValueAtQuantile(50)), P90: ms(h.ValueAtQuantile(90)), P99: ms(h.ValueAtQuantile(99)),
 		P999: ms(h.ValueAtQuantile(99.9)), Max: ms(h.Max()),
 	}
 }
@@ -35,6 +36,7 @@ type Interval struct {
 type Result struct {
 	RoundTrips float64          `json:"round_trips_per_second"` // answered while there was asking
 	Asked      int64            `json:"asked"`
+	NotAsked   int64            `json:"not_asked"` // though due: apps were too late for them
 	Answered   int64            `json:"answered"`
 	Failed     int64            `json:"failed"`     // answered with an error
 	Unanswered int64            `json:"unanswered"` // neither, though it was waited for
@@ -44,14 +46,16 @@ type Result struct {
 }
 
 // OK tells whether each request was answered, once and without an error.
-func (r *Result) OK() bool { return r.Answered == r.Asked && r.Twice == 0 }
+func (r *Result) OK() bool {
+	return r.Asked > 0 && r.NotAsked == 0 && r.Answered == r.Asked && r.Twice == 0
+}
 
 func (l *ledger) result() *Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Result{
 		RoundTrips: float64(l.inTime) / min(time.Since(l.began), l.plan.Duration).Seconds(),
-		Asked:      l.asked, Answered: l.answered, Failed: l.failed, Unanswered: int64(len(l.waiting)), Twice: l.twice,
+		Asked:      l.asked, NotAsked: max(0, l.allDue()-l.asked), Answered: l.answered, Failed: l.failed, Unanswered: int64(len(l.waiting)), Twice: l.twice,
 		Errors: l.errors, Latency: latencyOf(l.all),
 	}
 }
