@@ -7,6 +7,7 @@ require (
 	github.com/nats-io/nats.go v1.55.0
 	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a
 	github.com/redis/go-redis/v9 v9.23.0
+	golang.org/x/sync v0.19.0
 )
 
 require (

@@ -45,7 +45,7 @@ func readOptions(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&o.program, "msgbusd", "../bin/msgbusd", "the `program`")
-	only := flags.String("only", "", "`pattern` of the rows to measure, such as 'everysec.*128 × 64 B'")
+	only := flags.String("only", "", "`pattern` of the rows to measure, such as '128 × 64 B.*everysec'")
 	flags.IntVar(&o.rounds, "rounds", 3, "`times` that each row is measured, in turn; the table has medians")
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "`time` of one measurement")
 	flags.BoolVar(&o.nats, "nats", true, "measure the NATS pair too")
@@ -75,6 +75,9 @@ func run(ctx context.Context, args []string) error {
 		if err := t.measure(ctx, s); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
+	}
+	if len(t.rows) == 0 && ctx.Err() == nil {
+		return errors.New("-only fits no row")
 	}
 	fmt.Printf("\n%d CPUs, %s, medians of %d × %s\n\n", runtime.NumCPU(), runtime.Version(), o.rounds, o.duration)
 	t.print(os.Stdout)

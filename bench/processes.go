@@ -69,13 +69,10 @@ func (p *process) stop() {
 	_ = p.cmd.Wait()
 }
 
-// cpu is what the process has used so far.
-func (p *process) cpu() (time.Duration, error) { return cpuOf(strconv.Itoa(p.cmd.Process.Pid)) }
-
-// cpuOf reads proc_pid_stat(5), whose times are in 1/100 s on every Linux that Go
-// runs on.
-func cpuOf(pid string) (time.Duration, error) {
-	text, err := os.ReadFile("/proc/" + pid + "/stat")
+// cpu is what the process has used so far, of proc_pid_stat(5), whose times are in
+// 1/100 s on every Linux that Go runs on.
+func (p *process) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}

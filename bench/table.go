@@ -11,10 +11,10 @@ import (
 // A measurement is one run of one row.
 type measurement struct {
 	roundTrips float64 // a second
-	p50, p99   float64 // ms
 
-	// Of ours only, each for both sides: CPU in µs and Redis commands a round trip,
-	// memory in MiB.
+	// Of ours only: latency in ms; and each for both sides, CPU in µs and Redis
+	// commands a round trip, memory in MiB.
+	p50, p99            float64
 	relays, redis, apps float64
 	commands            float64
 	peak                float64
