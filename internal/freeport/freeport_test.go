@@ -15,19 +15,13 @@ func TestDrawnPortIsNobodyElsesUntilTheTestEnds(t *testing.T) {
 		}
 		return err != nil
 	}
-	drawn := make(map[int]bool)
+	var port int
 	t.Run("while it runs", func(t *testing.T) {
-		for range 100 {
-			port := Draw(t)
-			if drawn[port] || !reserved(port) {
-				t.Fatalf("port %d is given out twice", port)
-			}
-			drawn[port] = true
+		if port = Draw(t); !reserved(port) {
+			t.Errorf("port %d can be drawn twice", port)
 		}
 	})
-	for port := range drawn {
-		if reserved(port) {
-			t.Fatalf("port %d is still held", port)
-		}
+	if reserved(port) {
+		t.Errorf("port %d is still held", port)
 	}
 }

@@ -87,14 +87,14 @@ func Start(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(s)
 	}
-	t.Cleanup(func() {
-		if s.proc != nil {
-			s.proc.Kill()
-		}
-	})
 
 	for range portTries {
 		s.port = freeport.Draw(t)
+		t.Cleanup(func() { // before the port is free again
+			if s.proc != nil {
+				s.proc.Kill()
+			}
+		})
 		if err = s.run(); !errors.Is(err, errPortTaken) {
 			break
 		}

@@ -98,7 +98,7 @@ func TestSettingsByFileAndVariableWorkEndToEnd(t *testing.T) {
 	text := strings.Join([]string{
 		"substrate:", "  - " + f.Substrate, "twin: 1001", "mnemonics-file: " + fleettest.SecretFile(t, a.Secret),
 		"redis: " + a.Redis.SocketURL(), "redis-prefix: other",
-		"listen: " + a.Listen, "admin-listen: " + a.Admin, "allow-network: [10.0.0.0/8, 127.0.0.0/8]", "allow-port: [80, 10000-15000]",
+		"listen: " + a.Listen, "admin-listen: " + a.Admin, "allow-network: [10.0.0.0/8, 127.0.0.0/8]", "allow-port: [80, 10000-32000]",
 		"log-level: panic", "max-exp: 24h", "instance: from-file",
 	}, "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
@@ -109,7 +109,7 @@ func TestSettingsByFileAndVariableWorkEndToEnd(t *testing.T) {
 	b.LaunchWith([]string{
 		"MSGBUSD_SUBSTRATE=" + f.Substrate, "MSGBUSD_TWIN=1002", "MSGBUSD_MNEMONICS=" + b.Secret,
 		"MSGBUSD_REDIS=" + b.Redis.URL(), "MSGBUSD_REDIS_PREFIX=tenant.b",
-		"MSGBUSD_LISTEN=" + b.Listen, "MSGBUSD_ADMIN_LISTEN=" + b.Admin, "MSGBUSD_ALLOW_NETWORK=127.0.0.0/8", "MSGBUSD_ALLOW_PORT=10000-15000",
+		"MSGBUSD_LISTEN=" + b.Listen, "MSGBUSD_ADMIN_LISTEN=" + b.Admin, "MSGBUSD_ALLOW_NETWORK=127.0.0.0/8", "MSGBUSD_ALLOW_PORT=10000-32000",
 		"MSGBUSD_LOG_FORMAT=json",
 	})
 	a.Daemon.AwaitReady()

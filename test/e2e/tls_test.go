@@ -234,7 +234,7 @@ func TestAPortThatNobodyAllowedIsNeverDialled(t *testing.T) {
 		a.WantError(fleettest.Request("echo", "x", id).With("try", 5), "the address in the twin's record may not be dialled", "--allow-port "+port)
 	}
 	a.Daemon.WantSaid("reason=address_not_allowed")
-	for _, args := range [][]string{{"--allow-port", port}, {"--allow-port", "9000-9999", "--allow-port", "10000-15000"}, {"--peer-port", port}} {
+	for _, args := range [][]string{{"--allow-port", port}, {"--allow-port", "9000-9999", "--allow-port", "10000-32000"}, {"--peer-port", port}} {
 		a.Daemon.Stop()
 		a.Start(args...)
 		a.WantAnswer(b.ID)
