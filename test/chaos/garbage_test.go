@@ -168,7 +168,7 @@ func TestHTTPAbuse(t *testing.T) {
 	if kept > 0 {
 		r.Errorf("%d of %d connections without a header are still there", kept, len(silent))
 	}
-	wantUnaffected(r, before, during, 2, calls) // the silent ones have gone
+	wantUnaffected(r, before, during, 2, calls) // those without a header have gone
 	r.atMost("RSS at most, in MiB", status(r, p.b.Daemon, "VmHWM")/1024, 256)
 }
 

@@ -5,7 +5,7 @@
 //
 // go test runs the rows reduced: only what is true or not is asserted. With
 // -full (make chaos) each runs in full and its figures are held against their
-// limits too; that takes about an hour and ends with one table.
+// limits too; that takes two hours and ends with one table.
 //
 //	go test ./test/chaos -run TestKillOfTheSendingRelay -full -seed 7
 //

@@ -90,10 +90,10 @@ func partition(r *row, p *pair) {
 	during := others.end()
 	p.heal()
 	r.atMost("s until the rate is back", awaitRate(r, p.ledger, 0.8*normal).Seconds(), 30)
+	wantUnaffected(r, before, during, 1.2, usual)
 	long.end()
 	short.end()
 	ended := p.ledger.wantKept()
-	wantUnaffected(r, before, during, 1.2, usual)
 	r.atMost("latest error after exp, in s", p.ledger.latestError().Seconds(), grace.Seconds())
 	if ended.failed == 0 {
 		r.Error("no request expired: nothing was shown")
@@ -134,6 +134,9 @@ func oneWayPartition(r *row, p *pair) {
 		healed := time.Now()
 		for p.wire != nil && p.ledger.answeredSince(healed) < apps.outstanding/2 { // or most would wait for their whole life
 			r.pass(100 * time.Millisecond)
+			if time.Since(healed) > 2*time.Minute {
+				r.Fatalf("two minutes after healing %d answers have come", p.ledger.answeredSince(healed))
+			}
 		}
 		select {
 		case <-apps.enough:
