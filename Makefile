@@ -18,7 +18,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 BIN = bin/msgbusd
 # What make install compares the program with: after `make build`, `sudo make install`
 # needs no Go. Everything but tests and texts.
-SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
+SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'bench/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
 
 # How long each fuzz target runs in make fuzz and make test-all.
 FUZZTIME ?= 1m
@@ -48,15 +48,16 @@ test: ## all tests, under the race detector, on real Redis servers
 
 test-all: test fuzz ## make test, and what takes longer
 
-chaos: ## every failure that the relay must survive, in full, and a table (an hour; ROW=TestName for one)
+chaos: ## every failure that the relay must survive, in full, and a table (two hours; ROW=TestName for one)
 	scripts/test-deps
-	$(GO) test -count=1 -timeout 2h -v -run '$(ROW)' ./test/chaos -full
+	$(GO) test -count=1 -timeout 3h -v -run '$(ROW)' ./test/chaos -full
 
 bench: build ## round trips/s, and a pair of NATS servers beside it (ARGS='-only PATTERN' for some rows)
 	scripts/test-deps
 	cd bench && $(GO) run . $(ARGS)
 
-bench-compare: ## Go benchmarks of this commit against those of the one before (PKG=./msgbus for one package)
+bench-compare: ## Go benchmarks of this tree against those of HEAD~1 (PKG=./msgbus for one package)
+	scripts/test-deps
 	GO='$(GO)' scripts/bench-compare $(PKG)
 
 fuzz: ## every fuzz target, for FUZZTIME each (1m)
