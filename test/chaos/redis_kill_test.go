@@ -148,7 +148,7 @@ func TestRedisThatForgets(t *testing.T) {
 	p.ledger.service(p.b, "work")
 	// Longer than what waits for a service when the machine is busy.
 	const life = 20 * time.Second
-	apps := p.ledger.apps(&traffic{rate: r.of(200, 300), life: life, outstanding: 100_000}, p.a, p.b.ID)
+	apps := p.ledger.apps(&traffic{rate: r.of(40, 300), life: life, outstanding: 100_000}, p.a, p.b.ID)
 	rounds := r.of(4, 40)
 	var gaps []gap
 	var took times
