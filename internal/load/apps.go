@@ -103,7 +103,7 @@ func pushBatches(ctx context.Context, rdb *redis.Client, l *ledger, f *form, fre
 			batch = append(batch, f.write(next))
 			next++
 			due = l.due(next)
-			more = len(batch) < batchMost && !due.After(time.Now()) && due.Sub(l.began) < l.plan.Duration
+			more = len(batch) < batchMost && !due.After(time.Now()) && l.isPlanned(due)
 			if more {
 				select {
 				case <-free:

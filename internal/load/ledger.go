@@ -49,10 +49,13 @@ func (l *ledger) due(number uint64) time.Time {
 	return l.began.Add(time.Duration(float64(number) / l.plan.Rate * float64(time.Second)))
 }
 
+// isPlanned tells whether what is due then is to be asked at all.
+func (l *ledger) isPlanned(due time.Time) bool { return due.Sub(l.began) < l.plan.Duration }
+
 // allDue returns how many requests are due within the plan's duration, 0 without a rate.
 func (l *ledger) allDue() int64 {
 	n := int64(math.Ceil(l.plan.Rate * l.plan.Duration.Seconds()))
-	if n > 0 && l.due(uint64(n-1)).Sub(l.began) >= l.plan.Duration {
+	if n > 0 && !l.isPlanned(l.due(uint64(n-1))) {
 		n-- // of a product that was rounded up
 	}
 	return n
@@ -67,10 +70,9 @@ func (l *ledger) asking(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithDeadline(ctx, l.began.Add(lasts))
 }
 
-// await waits until a request is due, and tells whether it is to be asked: those are
-// that are due within the plan's duration.
+// await waits until a request is due, and tells whether it is to be asked.
 func (l *ledger) await(asking context.Context, due time.Time) bool {
-	if due.Sub(l.began) >= l.plan.Duration {
+	if !l.isPlanned(due) {
 		return false
 	}
 	timer := time.NewTimer(time.Until(due))
