@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/msgbusd/msgbusd/internal/freeport"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 )
 
@@ -88,7 +89,7 @@ func TestNewDaemonClosesWhatItOpened(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	public := freeAddress(t)
+	public := freeport.Address(t)
 	s, err := settingsOf(t, "", "--listen", public, "--admin-listen", taken.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/msgbusd/msgbusd/httpapi"
+	"github.com/msgbusd/msgbusd/internal/freeport"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/twin"
 )
@@ -66,7 +67,7 @@ func answerDNS(c net.Conn, now func() []string) {
 // would lose every message that comes meanwhile.
 func TestANameIsRefusedOnlyIfNoneOfItsAddressesIsAllowed(t *testing.T) {
 	guard := twin.NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, twin.Ports{First: 1, Last: 65535})
-	_, port, err := net.SplitHostPort(freeAddress(t)) // nobody listens there
+	_, port, err := net.SplitHostPort(freeport.Address(t)) // nobody listens there
 	if err != nil {
 		t.Fatal(err)
 	}

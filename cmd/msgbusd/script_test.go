@@ -129,13 +129,8 @@ func cmdRedisBack(ts *testscript.TestScript, neg bool, args []string) {
 func cmdAddress(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 1, "address NAME…")
 	for _, name := range args {
-		ts.Setenv(name, freeAddress(worldOf(ts).t))
+		ts.Setenv(name, freeport.Address(worldOf(ts).t))
 	}
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", freeport.Draw(t))
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {

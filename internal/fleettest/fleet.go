@@ -275,7 +275,7 @@ func SecretFile(t testing.TB, secret string) string {
 // FreeAddress is of a port on which nobody listens, before and after a restart.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", freeport.Draw(t))
+	return freeport.Address(t)
 }
 
 // Peer is a relay of somebody else, at a listener of its own. Like published

@@ -12,6 +12,12 @@ import (
 // connections by itself.
 const low, high = 10_000, 32_000
 
+// Address is 127.0.0.1 with a port of [Draw].
+func Address(t testing.TB) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", Draw(t))
+}
+
 // Draw returns a TCP port on which nobody listens at 127.0.0.1, and which nobody else
 // draws before the test ends: it may stay free for as long as a server is down.
 func Draw(t testing.TB) int {
