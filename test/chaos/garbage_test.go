@@ -128,8 +128,7 @@ func TestHTTPAbuse(t *testing.T) {
 	r := beginAlone(t, 35, "half-open connections, slow and large headers, endless chunks")
 	p, _ := threesome(r)
 	echoes(r, p.b, "echo")
-	calls := func() times { return sample(r, p.a, p.b.ID, "echo", 50, 1000) }
-	before := calls()
+	usually := newBaseline(r, p.a, p.b.ID, "echo", 50, 1000)
 	const most = 10_000
 	refused := 0
 	var silent []net.Conn // on which no header ends
@@ -152,7 +151,7 @@ func TestHTTPAbuse(t *testing.T) {
 			_, _ = io.WriteString(c, "POST /zbus-remote HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 		}
 	}
-	during := calls()
+	during := usually.again()
 	r.figure("%d connections, %d refused", most, refused)
 	if refused > most/100 {
 		r.Errorf("%d connections were refused: nothing was shown", refused)
@@ -168,7 +167,7 @@ func TestHTTPAbuse(t *testing.T) {
 	if kept > 0 {
 		r.Errorf("%d of %d connections without a header are still there", kept, len(silent))
 	}
-	wantUnaffected(r, before, during, 2, calls) // those without a header have gone
+	wantUnaffected(r, usually, during, 2) // those without a header have gone
 	r.atMost("RSS at most, in MiB", status(r, p.b.Daemon, "VmHWM")/1024, 256)
 }
 

@@ -151,11 +151,25 @@ func echoes(r *row, s *fleettest.Site, cmd string) {
 	})
 }
 
-// wantUnaffected holds the p99 of calls during a failure against the one before. What
-// exceeds the limit is held against calls after the failure too, which again makes:
-// a machine that others use is not equally fast all the while.
-func wantUnaffected(r *row, before, during times, limit float64, again func() times) {
+// A baseline is how long calls take without a failure.
+type baseline struct {
+	before times
+	again  func() times // makes as many calls once more
+}
+
+// newBaseline is sample before a failure.
+func newBaseline(r *row, from *fleettest.Site, to uint32, cmd string, aSecond, n int) baseline {
 	r.Helper()
+	again := func() times { return sample(r, from, to, cmd, aSecond, n) }
+	return baseline{again(), again}
+}
+
+// wantUnaffected holds the p99 of calls during a failure against the one before. What
+// exceeds the limit is held against calls after the failure too: a machine that others
+// use is not equally fast all the while.
+func wantUnaffected(r *row, usually baseline, during times, limit float64) {
+	r.Helper()
+	before := usually.before
 	if len(before) == 0 || len(during) == 0 {
 		r.Errorf("%d calls before and %d during the failure: nothing to compare", len(before), len(during))
 		return
@@ -164,7 +178,7 @@ func wantUnaffected(r *row, before, during times, limit float64, again func() ti
 		before.p99().Round(10*time.Microsecond), len(before), during.p99().Round(10*time.Microsecond), len(during))
 	usual := before.p99()
 	if *full && float64(during.p99()) > limit*float64(usual) {
-		after := again().p99()
+		after := usually.again().p99()
 		r.figure("%s after", after.Round(10*time.Microsecond))
 		r.atMost("times the p99, after it", float64(after)/float64(usual), 2) // or the failure goes on
 		usual = max(usual, after)

@@ -93,8 +93,7 @@ func TestUnauthenticatedFlood(t *testing.T) {
 	c.Start("--log-level", "error")
 	a := newAttackerOf(r, b)
 	echoes(r, a.b, "echo")
-	usual := func() times { return sample(r, c, a.b.ID, "echo", 50, r.of(50, 1000)) }
-	before := usual()
+	usually := newBaseline(r, c, a.b.ID, "echo", 50, r.of(50, 1000))
 	calls := beginCalls(r, c, a.b.ID, "echo", 50, 0)
 	x := fleettest.NewPerson(r, 9000)
 	m := x.Wire("work", "x", a.b.ID, 1)
@@ -142,7 +141,7 @@ func TestUnauthenticatedFlood(t *testing.T) {
 	if limit := 12 * (took + 2); float64(asked.Load()) > limit {
 		r.Errorf("%d resolver calls in %.1f s", asked.Load(), took)
 	}
-	wantUnaffected(r, before, calls.end(), 2, usual)
+	wantUnaffected(r, usually, calls.end(), 2)
 	if n := a.believed(); n != 0 {
 		r.Errorf("%d forged requests were believed", n)
 	}

@@ -79,8 +79,7 @@ func partition(r *row, p *pair) {
 	short := p.ledger.apps(&traffic{name: "short", rate: r.of(10, 20), life: 2 * time.Second}, p.a, p.b.ID)
 	p.ledger.awaitAnswer(time.Now())
 	at := time.Now()
-	usual := func() times { return sample(r, p.a, c.ID, "echo", 50, r.of(100, 1500)) }
-	before := usual()
+	usually := newBaseline(r, p.a, c.ID, "echo", 50, r.of(100, 1500))
 	normal := float64(p.ledger.answeredSince(at)) / time.Since(at).Seconds()
 	r.figure("%.0f answers a second before", normal)
 
@@ -90,7 +89,7 @@ func partition(r *row, p *pair) {
 	during := others.end()
 	p.heal()
 	r.atMost("s until the rate is back", awaitRate(r, p.ledger, 0.8*normal).Seconds(), 30)
-	wantUnaffected(r, before, during, 1.2, usual)
+	wantUnaffected(r, usually, during, 1.2)
 	long.end()
 	short.end()
 	ended := p.ledger.wantKept()

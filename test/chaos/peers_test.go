@@ -38,8 +38,7 @@ func TestSlowPeer(t *testing.T) {
 	r := beginTimed(t, 19, "slow peer, 1 KB/s")
 	p, c := threesome(r)
 	p.ledger.service(p.b, "work")
-	usual := func() times { return sample(r, p.a, c.ID, "echo", 50, r.of(50, 1000)) }
-	before := usual()
+	usually := newBaseline(r, p.a, c.ID, "echo", 50, r.of(50, 1000))
 	speed := r.of(4000, 1000)
 	p.toB.is(conditions{bytesASec: speed}, conditions{})
 	others := beginCalls(r, p.a, c.ID, "echo", 50, 0)
@@ -57,7 +56,7 @@ func TestSlowPeer(t *testing.T) {
 	}
 	during := others.end()
 	p.toB.is(conditions{}, conditions{})
-	wantUnaffected(r, before, during, 1.2, usual)
+	wantUnaffected(r, usually, during, 1.2)
 	r.figure("%d connections to it", p.toB.connections())
 	if n := p.toB.connections(); n > 64 {
 		r.Errorf("%d connections to a slow peer", n)
@@ -145,8 +144,7 @@ func TestHangingPeer(t *testing.T) {
 	var silent, dripping hung
 	p.fleet.Stranger(2001, silent.listen(r, ""))
 	p.fleet.Stranger(2002, dripping.listen(r, "HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n"))
-	usual := func() times { return sample(r, p.a, c.ID, "echo", 50, r.of(50, 1000)) }
-	before := usual()
+	usually := newBaseline(r, p.a, c.ID, "echo", 50, r.of(50, 1000))
 	others := beginCalls(r, p.a, c.ID, "echo", 50, 0)
 	lasting := r.lasting(12*time.Second, time.Minute)
 	life := lasting + 5*time.Second
@@ -157,7 +155,7 @@ func TestHangingPeer(t *testing.T) {
 	if c0.failed != 60 {
 		r.Errorf("%d of 60 requests ended with an error", c0.failed)
 	}
-	wantUnaffected(r, before, during, 1.2, usual)
+	wantUnaffected(r, usually, during, 1.2)
 	for name, h := range map[string]*hung{"silent": &silent, "dripping": &dripping} {
 		h.mu.Lock()
 		if len(h.lasts) == 0 {
@@ -254,14 +252,13 @@ func TestFlood(t *testing.T) {
 	c.Start("--log-level", "info")
 	p.ledger.service(p.b, "work")
 	echoes(r, p.b, "echo")
-	usual := func() times { return sample(r, p.a, p.b.ID, "echo", 10, r.of(20, 200)) }
-	before := usual()
+	usually := newBaseline(r, p.a, p.b.ID, "echo", 10, r.of(20, 200))
 	flood := p.ledger.apps(&traffic{most: most, rate: 5000, outstanding: 2000, life: 2 * time.Minute}, c, p.b.ID)
 	calls := beginCalls(r, p.a, p.b.ID, "echo", 10, 0)
 	flood.await()
 	during := calls.end()
 	p.ledger.wantKept()
-	wantUnaffected(r, before, during, 2, usual)
+	wantUnaffected(r, usually, during, 2)
 }
 
 // Nobody reads what the relay logs: its pipe is full. Messages must go on.
