@@ -49,7 +49,7 @@ func (s *Store) Adopt(ctx context.Context) (int, error) {
 }
 
 func (s *Store) adoptEntry(ctx context.Context, uid, raw string) (int, error) {
-	m, err := msgbus.Decode([]byte(raw))
+	m, err := msgbus.Decode(raw)
 	dst, _, ok := msgbus.ParseUID(uid)
 	if m.Note != nil {
 		return 0, nil

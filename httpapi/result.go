@@ -100,7 +100,7 @@ func (s *Server) await(ctx context.Context, queue string, wait time.Duration) (u
 func (s *Server) signResults(queue string, source uint32, messages []string) []byte {
 	out := []byte{'['}
 	for _, raw := range messages {
-		m, err := msgbus.Decode([]byte(raw))
+		m, err := msgbus.Decode(raw)
 		if err != nil {
 			s.log.Warn().Str("msg_id", queue).Str("reason", string(msgbus.Malformed)).Msg("left out of a result what is no message")
 			continue

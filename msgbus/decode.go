@@ -95,11 +95,15 @@ func looksKnown(name string) bool {
 // Together with an error it returns what could be read, never nil, so that the
 // sender can be told in its dialect: a `ret` or `ref` that stands before or
 // after the mistake is found.
-func Decode(data []byte) (*Message, error) {
+func Decode[T ~string | ~[]byte](data T) (*Message, error) {
 	m := &Message{}
-	seen, err := m.decode(data)
-	if err != nil {
-		seen |= m.salvage(data)
+	seen, ok := m.decodePlain(string(data))
+	var err error
+	if !ok {
+		*m = Message{}
+		if seen, err = m.decode([]byte(data)); err != nil {
+			seen |= m.salvage([]byte(data))
+		}
 	}
 	// Of what cannot be read to its end, only keys that are there tell anything.
 	if seen&(keyRef|keyConnection) != 0 || err == nil && seen&(keyUID|keySource|keyRetry) == 0 {

@@ -53,7 +53,7 @@ func (m *Message) AppendEntryTail(b []byte) []byte {
 // comma before the first.
 func (m *Message) appendMembers(b []byte) []byte {
 	b = append(b, `"cmd":`...)
-	b, _ = jsontext.AppendQuote(b, m.Command)
+	b = appendQuoted(b, m.Command)
 	b = append(b, `,"exp":`...)
 	b = strconv.AppendInt(b, m.Expiration, 10)
 	b = append(b, `,"try":`...)
@@ -120,6 +120,15 @@ func appendText(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
 	b = append(b, '"', ':')
+	return appendQuoted(b, value)
+}
+
+func appendQuoted(b []byte, value string) []byte {
+	if isPlain(value) {
+		b = append(b, '"')
+		b = append(b, value...)
+		return append(b, '"')
+	}
 	b, _ = jsontext.AppendQuote(b, value) // its only error is invalid UTF-8, which it replaces
 	return b
 }

@@ -227,7 +227,7 @@ func (r *Relay) openParcel(p msgbus.Parcel) (msgbus.Outgoing, *msgbus.Entry, err
 		}
 		return msgbus.Outgoing{Kind: p.Kind, Message: r.requestToPeer(entry)}, entry, nil
 	}
-	m, err := msgbus.Decode([]byte(p.Body))
+	m, err := msgbus.Decode(p.Body)
 	if err != nil {
 		return msgbus.Outgoing{}, nil, fmt.Errorf("read a reply: %w", err)
 	}

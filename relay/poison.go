@@ -27,9 +27,9 @@ func (r *Relay) tellPanic(where string, err error) {
 
 // read decodes one message of a claim. Together with an error it returns what
 // could be read, never nil.
-func (r *Relay) read(c *msgbus.Claim, raw string, decode func([]byte) (*msgbus.Message, error)) (m *msgbus.Message, err error) {
+func (r *Relay) read(c *msgbus.Claim, raw string, decode func(string) (*msgbus.Message, error)) (m *msgbus.Message, err error) {
 	err = r.guard(string(c.Queue), func() error {
-		m, err = decode([]byte(raw))
+		m, err = decode(raw)
 		return err
 	})
 	if m == nil {
@@ -77,7 +77,7 @@ func (r *Relay) bury(ctx context.Context, c *msgbus.Claim, why *msgbus.Refusal) 
 
 // tellOfBurial answers the app of a buried message, if the message says where.
 func (r *Relay) tellOfBurial(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal) error {
-	m, _ := msgbus.Decode([]byte(c.Messages[position]))
+	m, _ := msgbus.Decode(c.Messages[position])
 	if c.Queue == msgbus.ReplyQueue || c.Queue == msgbus.RemoteQueue && !isProxied(m) {
 		return nil // its ret is no app's of this machine
 	}

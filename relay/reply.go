@@ -67,7 +67,7 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 
 // decodeReply reads a service's reply. Services of the Ref dialect name the
 // request in ref.
-func decodeReply(raw []byte) (*msgbus.Message, error) {
+func decodeReply(raw string) (*msgbus.Message, error) {
 	m, err := msgbus.Decode(raw)
 	m.Note = nil
 	if err != nil {

@@ -55,7 +55,7 @@ type answer struct {
 // readAnswer returns an error for what is no answer to a request with so many
 // bytes of data.
 func readAnswer(raw string, size int) (answer, error) {
-	m, err := msgbus.Decode([]byte(raw))
+	m, err := msgbus.Decode(raw)
 	if err != nil {
 		return answer{}, fmt.Errorf("read an answer: %w", err)
 	}
@@ -71,7 +71,7 @@ func readAnswer(raw string, size int) (answer, error) {
 
 // echo turns a request round.
 func echo(raw string) ([]byte, error) {
-	m, err := msgbus.Decode([]byte(raw))
+	m, err := msgbus.Decode(raw)
 	if err != nil {
 		return nil, fmt.Errorf("read a request: %w", err)
 	}
