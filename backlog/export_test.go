@@ -21,6 +21,13 @@ func (s *Store) AfterCommand(tell func()) {
 // before Join.
 func (s *Store) FakeMonotonic(read func() time.Duration) { s.clock.monotonic = read }
 
+// ForgetDrained has the next Take of each queue look at once, as after a failure.
+func (s *Store) ForgetDrained() {
+	for i := range s.drained {
+		s.drained[i].Store(false)
+	}
+}
+
 type askFirst struct {
 	ask  func() error
 	tell func()
@@ -39,8 +46,17 @@ func (h askFirst) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (askFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
+func (h askFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := h.ask(); err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			return err
+		}
+		defer h.tell()
+		return next(ctx, cmds)
+	}
 }
 
 // Discard is what becomes of an entry that cannot be read.

@@ -49,10 +49,17 @@ func (w *world) serve(times int) {
 	}
 }
 
+// takeNow does not wait: a claim that a stranded BLMOVE fills is looked into at once by
+// a relay whose own BLMOVE failed, and else when that ends.
+func (r *worker) takeNow(w *world, q msgbus.Queue) (*msgbus.Claim, error) {
+	r.ForgetDrained()
+	return r.Take(w.Context(), q)
+}
+
 // collect claims services' replies and finds the records that they answer.
 func (w *world) collect(r *worker) {
 	w.Helper()
-	c, err := r.Take(w.Context(), msgbus.ReplyQueue)
+	c, err := r.takeNow(w, msgbus.ReplyQueue)
 	if w.fenced(r, err) || len(c.Messages) == 0 {
 		return
 	}

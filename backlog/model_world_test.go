@@ -169,7 +169,7 @@ func (w *world) push(life time.Duration, kind string) {
 // take claims what waits for the relay of the source.
 func (w *world) take(r *worker) {
 	w.Helper()
-	c, err := r.Take(w.Context(), msgbus.LocalQueue)
+	c, err := r.takeNow(w, msgbus.LocalQueue)
 	if !w.fenced(r, err) && len(c.Messages) > 0 {
 		r.local = c
 	}

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -19,38 +24,56 @@ const fullPoll = 250 * time.Millisecond
 // ended with comes alone.
 func (s *Store) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error) {
 	claim := &msgbus.Claim{Queue: q, Session: s.currentSession()}
-	err := s.fill(ctx, claim)
-	if errors.Is(err, errApart) {
-		return claim, pause(ctx, apartPoll)
-	}
-	if err != nil || len(claim.Messages) > 0 {
-		return claim, err
-	}
-	err = s.blocking.BLMove(ctx, s.keys.queue(q), s.claimKey(claim), "LEFT", "RIGHT", s.opts.Block).Err()
-	switch {
-	case isNil(err):
-		return claim, nil
-	case err == nil:
-	case s.interrupted.Load():
-		return claim, context.Canceled
-	case errors.Is(translate(err), msgbus.ErrStorageFull):
-		// Redis refuses BLMOVE when it is full, and lets the script go on.
-		if err := pause(ctx, fullPoll); err != nil {
+	if !s.setDrained(q, false) {
+		err := s.fill(ctx, claim)
+		if errors.Is(err, errApart) {
+			return claim, pause(ctx, apartPoll)
+		}
+		if err != nil || len(claim.Messages) > 0 {
 			return claim, err
 		}
+	}
+	return claim, s.await(ctx, claim)
+}
+
+// await waits for a message and takes it into the claim, with what else is there.
+func (s *Store) await(ctx context.Context, c *msgbus.Claim) error {
+	taking := s.taking(c)
+	pipe := s.blocking.Pipeline()
+	moved := pipe.BLMove(ctx, s.keys.queue(c.Queue), s.claimKey(c), "LEFT", "RIGHT", s.opts.Block)
+	taken := taking.script.EvalSha(ctx, pipe, taking.keys, taking.args...)
+	_, _ = pipe.Exec(ctx) // each command has its error
+	err := translate(moved.Err())
+	isFull := errors.Is(err, msgbus.ErrStorageFull)
+	switch {
+	case s.interrupted.Load():
+		return context.Canceled
+	case err != nil && !isNil(err) && !isFull:
+		return fmt.Errorf("wait for messages in %s: %w", s.keys.queue(c.Queue), err)
+	case isNoScript(taken.Err()):
+		err = s.fill(ctx, c)
 	default:
-		return claim, fmt.Errorf("wait for messages in %s: %w", s.keys.queue(q), translate(err))
+		taken.SetErr(translate(taken.Err()))
+		err = s.filled(c, taken)
 	}
-	err = s.fill(ctx, claim)
-	if errors.Is(err, msgbus.ErrFenced) {
+	switch {
+	case errors.Is(err, msgbus.ErrFenced):
 		// The message went to a claim that may have been recovered for the last time.
-		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), claim.Session, alive)
-		err = errors.Join(err, giveBack)
+		_, giveBack := s.recoverSession(context.WithoutCancel(ctx), c.Session, alive)
+		return errors.Join(err, giveBack)
+	case errors.Is(err, errApart):
+		return pause(ctx, apartPoll)
+	case err == nil && isFull && len(c.Messages) == 0:
+		// Redis refuses BLMOVE when it is full, and lets the script go on.
+		return pause(ctx, fullPoll)
 	}
-	if errors.Is(err, errApart) {
-		return claim, pause(ctx, apartPoll)
-	}
-	return claim, err
+	return err
+}
+
+// setDrained notes whether the claim on a queue is done, and returns what was noted
+// before.
+func (s *Store) setDrained(q msgbus.Queue, drained bool) (before bool) {
+	return s.drained[slices.Index(queues[:], q)].Swap(drained)
 }
 
 // pause waits for d, or until ctx ends.
@@ -67,6 +90,12 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // fill takes what is there, without waiting.
 func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
+	taking := s.taking(c)
+	return s.filled(c, s.run(ctx, taking.script, taking.keys, taking.args...))
+}
+
+// taking is the script that takes what is there.
+func (s *Store) taking(c *msgbus.Claim) call {
 	bound := 0
 	if c.Queue == msgbus.LocalQueue {
 		bound = s.opts.MaxBacklog
@@ -77,12 +106,21 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 			keys = append(keys, s.keys.claim(c.Session, q))
 		}
 	}
-	result, err := s.run(ctx, s.scripts.take, keys,
-		c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound, flag(s.isYoung())).StringSlice()
+	return call{s.scripts.take, keys, []any{c.Session, s.opts.MaxTake, s.opts.MaxTakeBytes, bound, flag(s.isYoung())}}
+}
+
+// filled reads what was taken.
+func (s *Store) filled(c *msgbus.Claim, taken *redis.Cmd) error {
+	result, err := taken.StringSlice()
 	if err != nil {
 		return fmt.Errorf("take from %s: %w", s.keys.queue(c.Queue), err)
 	}
-	c.Poison, c.Messages = result[0] == "1", result[1:]
+	if c.Room = math.MaxInt; result[1] != "" {
+		if c.Room, err = strconv.Atoi(result[1]); err != nil {
+			return fmt.Errorf("take from %s: unexpected room: %w", s.keys.queue(c.Queue), err)
+		}
+	}
+	c.Poison, c.Messages = result[0] == "1", result[2:]
 	return nil
 }
 
@@ -114,6 +152,7 @@ func (s *Store) Drop(ctx context.Context, c *msgbus.Claim) error {
 	if err != nil {
 		return fmt.Errorf("drop a claim: %w", err)
 	}
+	s.setDrained(c.Queue, c.Room > 0)
 	return nil
 }
 

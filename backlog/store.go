@@ -81,6 +81,10 @@ type Store struct {
 	// blocks, so the client is closed to end one.
 	blocking *redis.Client
 
+	// drained tells of each queue that the last claim on it is done and that the
+	// backlog has room: the next message can be waited for at once.
+	drained [len(queues)]atomic.Bool
+
 	session     atomic.Pointer[string]
 	began       atomic.Int64 // when this relay had its first session, by the monotonic clock
 	interrupted atomic.Bool
@@ -106,6 +110,7 @@ func Open(opts Options) (*Store, error) {
 	}
 	blocking := tune(opts.Redis)
 	blocking.PoolSize = len(queues)
+	blocking.ReadTimeout += opts.Block
 	return &Store{
 		opts:     opts,
 		clock:    newClock(),
@@ -151,7 +156,7 @@ func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, ar
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	cmd := script.EvalSha(ctx, s.rdb, keys, args...)
-	if err := cmd.Err(); err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") {
+	if isNoScript(cmd.Err()) {
 		cmd = script.Eval(ctx, s.rdb, keys, args...)
 	}
 	if err := cmd.Err(); err != nil {
@@ -159,6 +164,41 @@ func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, ar
 	}
 	return cmd
 }
+
+// A call is a script with what it is called for.
+type call struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+}
+
+// exchange sends scripts together and waits once. Each runs, whatever became of
+// those before it: nothing may depend on their success.
+func (s *Store) exchange(ctx context.Context, calls ...call) []*redis.Cmd {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	cmds := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		cmds[i] = c.script.EvalSha(ctx, pipe, c.keys, c.args...)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its error
+	for i, c := range calls {
+		if isNoScript(cmds[i].Err()) { // then so are those behind it, or they came too early
+			for j := range calls[i:] {
+				c = calls[i+j]
+				cmds[i+j] = s.run(ctx, c.script, c.keys, c.args...)
+			}
+			break
+		}
+		if err := cmds[i].Err(); err != nil {
+			cmds[i].SetErr(translate(err))
+		}
+	}
+	return cmds
+}
+
+func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }
 
 // translate turns Redis's errors that the rules tell apart into theirs.
 func translate(err error) error {

@@ -31,6 +31,9 @@ type Claim struct {
 	// Poison: relays have ended while they handled the one message of this claim,
 	// the third time by now. Nobody is to look at it.
 	Poison bool
+	// Room is how many more requests the backlog could hold, of a claim on the local
+	// queue.
+	Room int
 }
 
 // DealtWith stands in a claim in the place of a message that was dealt with. No

@@ -10,10 +10,10 @@
 -- ARGV 1 session, 2 most messages, 3 most bytes, 4 bound of the backlog, or 0
 --      for a queue that the backlog does not hold back, 5 '1' when the relay is
 --      young
--- Returns {'1' when the message is poison or '', message, …} with the claim's
--- messages, DEALT_WITH for those that are; the error FENCED, FULL when the
--- backlog is at its bound and the claim is empty, or APART when the next
--- message is a suspect that may not be handed out now.
+-- Returns {'1' when the message is poison or '', how many requests the backlog has
+-- room for or '', message, …} with the claim's messages, DEALT_WITH for those that
+-- are; the error FENCED, FULL when the backlog is at its bound and the claim is
+-- empty, or APART when the next message is a suspect that may not be handed out now.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
@@ -41,8 +41,11 @@ local function hand_out(message, times)
   redis.call('HSET', KEYS[5], KEYS[3], redis.sha1hex(message))
   return times >= POISON and '1' or ''
 end
+local bound = tonumber(ARGV[4])
+local free = bound > 0 and bound - redis.call('HLEN', KEYS[4])
 local function answer(poison)
   table.insert(claimed, 1, poison)
+  table.insert(claimed, 2, free and int(math.max(0, free)) or '')
   return claimed
 end
 local function apart()
@@ -78,8 +81,7 @@ local bytes = tonumber(ARGV[3])
 for _, message in ipairs(claimed) do
   bytes = bytes - #message
 end
-local bound = tonumber(ARGV[4])
-if bound > 0 and redis.call('HLEN', KEYS[4]) >= bound then
+if free and free <= 0 then
   if #claimed == 0 then
     return redis.error_reply('FULL the backlog is at its bound')
   end
