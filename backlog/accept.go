@@ -146,9 +146,11 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 	return msgbus.Open{UID: uid, Source: uint32(source), Epoch: epoch, Command: f[4], Record: line}, true
 }
 
-// Depart puts services' replies on the lanes to the twins that asked and closes
+// DepartAndFetch puts services' replies on the lanes to the twins that asked and closes
 // the records that they answer. The outcomes are msgbus.Sent or TooLate.
-func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
+// In the same exchange it fetches from the lane to a twin, unless that is 0. The
+// batch is nil when it could not be fetched.
+func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts()}
 	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
 	for _, d := range departures {
@@ -159,11 +161,12 @@ func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 		keys = append(keys, s.keys.laneReplies(id(d.Open.Source)))
 		args = append(args, d.Position, d.Open.UID, id(d.Open.Source), epoch, d.Open.Record, d.Body)
 	}
-	result, err := s.run(ctx, s.scripts.depart, keys, args...).StringSlice()
+	departed, batch := s.withFetch(ctx, call{s.scripts.depart, keys, args}, twin)
+	result, err := departed.StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("send %d replies: %w", len(departures), err)
+		return nil, nil, fmt.Errorf("send %d replies: %w", len(departures), err)
 	}
-	return outcomes(result), nil
+	return outcomes(result), batch, nil
 }
 
 // publishedHold is how long after a request's acceptance its reply may be sent

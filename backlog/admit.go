@@ -11,13 +11,16 @@ import (
 // meanwhile: this many take it about 0.2 s.
 const admitMost = 10_000
 
-// Admit gives each destination of each request its uid, a backlog entry and a
+// AdmitAndFetch gives each destination of each request its uid, a backlog entry and a
 // place on its lane, and takes the request off the claim: all in one step. The
 // requests are what is left of the claim, in its order. It returns the uids, in
 // the order of requests and destinations. Requests to very many destinations
 // are admitted in several steps; after an error the claim still holds those
 // that were not.
-func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
+//
+// In the same exchange it fetches from the lane to a twin, unless that is 0. The
+// batch is nil when it could not be fetched.
+func (s *Store) AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error) {
 	var uids []string
 	split := false
 	for {
@@ -30,20 +33,25 @@ func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 		if split = split || n < len(requests); split {
 			head = n
 		}
-		some, err := s.admit(ctx, c, requests[:n], head)
+		fetch := twin
+		if n < len(requests) {
+			fetch = 0 // until all are there
+		}
+		some, batch, err := s.admit(ctx, c, requests[:n], head, fetch)
 		if err != nil {
-			return nil, fmt.Errorf("admit %d requests: %w", n, err)
+			return nil, nil, fmt.Errorf("admit %d requests: %w", n, err)
 		}
 		uids = append(uids, some...)
 		if requests = requests[n:]; len(requests) == 0 {
-			return uids, nil
+			s.setDrained(c.Queue, c.Room > len(uids))
+			return uids, batch, nil
 		}
 	}
 }
 
 // admit admits requests in one step, which are the first `head` messages of the
 // claim that were not dealt with, or with 0 all that was seen of it.
-func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, head int) ([]string, error) {
+func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, head int, fetch uint32) ([]string, *msgbus.Batch, error) {
 	position := make(map[uint32]int) // of a destination, from 1
 	var twins []uint32
 	for _, r := range requests {
@@ -71,12 +79,13 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 		}
 	}
 
-	result, err := s.run(ctx, s.scripts.admit, keys, args...).StringSlice()
+	admitted, batch := s.withFetch(ctx, call{s.scripts.admit, keys, args}, fetch)
+	result, err := admitted.StringSlice()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.learnEpoch(result[0])
-	return result[1:], nil
+	return result[1:], batch, nil
 }
 
 // lifeOf tells scripts how long a request lives: 'for' so many seconds, or

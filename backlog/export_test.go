@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // BeforeCommand makes a store ask before each command, which an error keeps
@@ -57,6 +59,17 @@ func (h askFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		defer h.tell()
 		return next(ctx, cmds)
 	}
+}
+
+// Admit and Depart are the steps alone.
+func (s *Store) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
+	uids, _, err := s.AdmitAndFetch(ctx, c, requests, 0)
+	return uids, err
+}
+
+func (s *Store) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
+	outcomes, _, err := s.DepartAndFetch(ctx, c, departures, 0)
+	return outcomes, err
 }
 
 // Discard is what becomes of an entry that cannot be read.

@@ -43,18 +43,29 @@ const endedBytes = 4 << 20
 // Fetch reads what the lane to twin has to send next and makes the lane this
 // session's. Nothing leaves the lane before Settle.
 func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
+	c := s.fetching(twin)
+	return fetched(twin, s.run(ctx, c.script, c.keys, c.args...))
+}
+
+// fetching is the script that fetches.
+func (s *Store) fetching(twin uint32) call {
 	t := id(twin)
-	result, err := s.run(ctx, s.scripts.fetch,
+	return call{s.scripts.fetch,
 		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t),
 			s.keys.laneLater(t), s.keys.lanesLater()},
-		s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds(),
-		farthestRest.Milliseconds(), farthestHold.Microseconds()).StringSlice()
+		[]any{s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds(),
+			farthestRest.Milliseconds(), farthestHold.Microseconds()}}
+}
+
+// fetched reads what was fetched.
+func fetched(twin uint32, cmd *redis.Cmd) (*msgbus.Batch, error) {
+	result, err := cmd.StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("fetch from lane %d: %w", twin, err)
 	}
 	switch result[0] {
 	case "batch":
-		b := &msgbus.Batch{Probe: result[1] == "1"}
+		b := &msgbus.Batch{Probe: result[1] == "1", Parcels: make([]msgbus.Parcel, 0, len(result)/3)}
 		for i := 2; i+2 < len(result); i += 3 {
 			b.Parcels = append(b.Parcels, msgbus.Parcel{Kind: msgbus.ParcelKind(result[i]), ID: result[i+1], Body: result[i+2]})
 		}
@@ -70,10 +81,36 @@ func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 	}
 }
 
+// withFetch runs a step, and in the same exchange fetches from the lane to a twin,
+// unless that is 0. The batch is nil when it could not be fetched: then the lane is
+// to be asked once more, on its own account.
+func (s *Store) withFetch(ctx context.Context, step call, twin uint32) (*redis.Cmd, *msgbus.Batch) {
+	if twin == 0 {
+		return s.run(ctx, step.script, step.keys, step.args...), nil
+	}
+	cmds := s.exchange(ctx, step, s.fetching(twin))
+	batch, err := fetched(twin, cmds[1])
+	if err != nil {
+		batch = nil
+	}
+	return cmds[0], batch
+}
+
 // Settle takes parcels whose outcome is known off the lane, and puts off what the
 // peer takes later: for 1 to 20 s, or less if something was put off before. What
 // is put off comes back oldest first.
 func (s *Store) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
+	_, err := s.settle(ctx, twin, o, 0)
+	return err
+}
+
+// SettleAndFetch is Settle and Fetch in one exchange. The batch is nil when it could
+// not be fetched.
+func (s *Store) SettleAndFetch(ctx context.Context, twin uint32, o msgbus.Settlement) (*msgbus.Batch, error) {
+	return s.settle(ctx, twin, o, twin)
+}
+
+func (s *Store) settle(ctx context.Context, twin uint32, o msgbus.Settlement, fetch uint32) (*msgbus.Batch, error) {
 	t := id(twin)
 	rest := min(max(o.Why.After, firstRest), longestRest)
 	args := []any{flag(o.Answered), t, rest.Milliseconds(), string(o.Why.Reason), o.Why.Detail}
@@ -83,14 +120,14 @@ func (s *Store) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) er
 	for _, p := range o.PutOff {
 		args = append(args, "later", p.ID)
 	}
-	err := s.run(ctx, s.scripts.settle,
+	settled, batch := s.withFetch(ctx, call{s.scripts.settle,
 		[]string{s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t), s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(),
 			s.keys.laneLater(t), s.keys.lanesLater()},
-		args...).Err()
-	if err != nil {
-		return fmt.Errorf("settle lane %d: %w", twin, err)
+		args}, fetch)
+	if err := settled.Err(); err != nil {
+		return nil, fmt.Errorf("settle lane %d: %w", twin, err)
 	}
-	return nil
+	return batch, nil
 }
 
 // Fail notes a failed attempt and lets the lane rest. It returns requests whose

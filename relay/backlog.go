@@ -53,9 +53,12 @@ type Sessions interface {
 type Claims interface {
 	// Take waits a while for messages; a claim without any is no error.
 	Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error)
-	Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error)
+	// AdmitAndFetch admits and, in the same exchange with the storage, fetches from
+	// the lane to a twin, unless that is 0. The batch is nil when it could not be
+	// fetched. DepartAndFetch and SettleAndFetch are like it.
+	AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error)
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
-	Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error)
+	DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error)
 	Drop(ctx context.Context, c *msgbus.Claim) error
 
 	// Bury moves a message to the dead letters without a look at it; it returns
@@ -74,6 +77,7 @@ type Lanes interface {
 	Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error)
 	// Settle takes messages off a lane and puts others off, in one step.
 	Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error
+	SettleAndFetch(ctx context.Context, twin uint32, o msgbus.Settlement) (*msgbus.Batch, error)
 	Fail(ctx context.Context, twin uint32, f msgbus.Failure) ([]*msgbus.Entry, error)
 	Exhausted(ctx context.Context, twin uint32) ([]*msgbus.Entry, error)
 	// Causes returns why each request has not been sent, as far as is known.

@@ -10,13 +10,16 @@ import (
 )
 
 // serveLane sends what waits for one twin, batch by batch, until nothing does,
-// the twin cannot be joined, or the relay stops.
-func (r *Relay) serveLane(ctx context.Context, twin uint32) {
+// the twin cannot be joined, or the relay stops. The first batch may have been
+// fetched.
+func (r *Relay) serveLane(ctx context.Context, twin uint32, batch *msgbus.Batch) {
 	var outage onset
 	for !r.lanes.stopping() {
 		more := false
 		err := r.guard("lane", func() (err error) {
-			more, err = r.serveNext(ctx, twin)
+			given := batch
+			batch = nil
+			batch, more, err = r.serveNext(ctx, twin, given)
 			return err
 		})
 		switch {
@@ -36,19 +39,42 @@ func (r *Relay) serveLane(ctx context.Context, twin uint32) {
 	}
 }
 
-// serveNext sends the next batch of a lane and writes what became of each
-// message. It reports whether the lane may go on. An error is the storage's:
-// what it leaves unwritten is sent again, under the same uid.
-func (r *Relay) serveNext(ctx context.Context, twin uint32) (more bool, err error) {
-	batch, err := r.backlog.Fetch(ctx, twin)
-	if err != nil {
-		return false, err
+// bring has the lanes to some twins served, to which a step of the storage brings
+// something. One lane alone, if it is not being served already, begins with what the
+// step fetches from it: that saves an exchange with Redis while nothing else waits.
+func (r *Relay) bring(twins map[uint32]struct{}, step func(fetch uint32) (*msgbus.Batch, error)) (err error) {
+	for twin := range twins {
+		if len(twins) == 1 && r.lanes.reserve(twin) {
+			var batch *msgbus.Batch
+			defer func() { r.lanes.serveReserved(twin, batch) }() // also after a panic
+			batch, err = step(twin)
+			return err
+		}
+	}
+	if _, err := step(0); err != nil {
+		return err
+	}
+	for twin := range twins {
+		r.lanes.wake(twin)
+	}
+	return nil
+}
+
+// serveNext sends a batch of a lane, the next if none was fetched, and writes what
+// became of each message. It reports whether the lane may go on, and returns the
+// batch to go on with if it has that. An error is the storage's: what it leaves
+// unwritten is sent again, under the same uid.
+func (r *Relay) serveNext(ctx context.Context, twin uint32, batch *msgbus.Batch) (next *msgbus.Batch, more bool, err error) {
+	if batch == nil {
+		if batch, err = r.backlog.Fetch(ctx, twin); err != nil {
+			return nil, false, err
+		}
 	}
 	if len(batch.Parcels) == 0 {
 		if batch.Wait >= 0 {
 			r.lanes.resting()
 		}
-		return false, nil
+		return nil, false, nil
 	}
 	if !r.lanes.isAnswered(twin) {
 		// A thousand twins that hang with one message each, and one connection, are
@@ -63,21 +89,38 @@ func (r *Relay) serveNext(ctx context.Context, twin uint32) (more bool, err erro
 	// What is known now must be written even if the stop comes in between.
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), handleLimit)
 	defer cancel()
-	failure, answered, err := r.settle(own, twin, l, errs)
+	settled, failure, err := r.outcome(own, twin, l, errs)
+	goOn := failure == nil && err == nil && ctx.Err() == nil
+	next, failed := r.settle(own, twin, settled, goOn)
 	switch {
+	case failed != nil:
+		return nil, false, failed
 	case err != nil:
-		return false, err
+		return nil, false, err
 	case ctx.Err() != nil:
-		return false, nil // cut off by the stop: a failure would count against nobody's peer
+		return nil, false, nil // cut off by the stop: a failure would count against nobody's peer
 	case failure != nil:
 		r.lanes.resting()
-		return false, r.laneFailed(own, twin, failure)
-	case answered:
+		return nil, false, r.laneFailed(own, twin, failure)
+	case settled.Answered:
 		r.lanes.succeeded(twin, func(d time.Duration) {
 			r.log.Info().Uint32("twin", twin).Dur("took", d).Msg("twin can be joined again")
 		})
 	}
-	return true, nil
+	return next, true, nil
+}
+
+// settle writes what has become of messages on a lane, and fetches the next ones
+// when the lane goes on.
+func (r *Relay) settle(ctx context.Context, twin uint32, o msgbus.Settlement, goOn bool) (next *msgbus.Batch, err error) {
+	switch {
+	case len(o.Settled)+len(o.PutOff) == 0:
+		return nil, nil
+	case goOn && !r.lanes.stopping():
+		return r.backlog.SettleAndFetch(ctx, twin, o)
+	default:
+		return nil, r.backlog.Settle(ctx, twin, o)
+	}
 }
 
 // A load is a batch opened: position by position a parcel, what is sent, and of
@@ -155,11 +198,10 @@ func (r *Relay) sendToPeer(ctx context.Context, twin uint32, messages []msgbus.O
 	return errs
 }
 
-// settle takes off the lane what has its outcome, and puts off what the peer
-// takes later. It returns the failure of the attempt, if any, and whether the
-// peer answered at all.
-func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) (failure *msgbus.Failure, answered bool, err error) {
-	var o msgbus.Settlement
+// outcome tells what is to be taken off the lane, since its outcome is known, and
+// what is to be put off, since the peer takes it later. It returns the failure of the
+// attempt, if any.
+func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error) (o msgbus.Settlement, failure *msgbus.Failure, err error) {
 	bury := func(p msgbus.Parcel, why error) {
 		if failed := r.buryParcel(ctx, twin, p, why); failed != nil {
 			err = failed
@@ -201,12 +243,7 @@ func (r *Relay) settle(ctx context.Context, twin uint32, l *load, errs []error) 
 			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: sent.Error(), Rest: time.Second}
 		}
 	}
-	if len(o.Settled)+len(o.PutOff) > 0 {
-		if failed := r.backlog.Settle(ctx, twin, o); failed != nil {
-			err = failed
-		}
-	}
-	return failure, o.Answered, err
+	return o, failure, err
 }
 
 // putOff adds a request to what is put off, for the longest time that the peer

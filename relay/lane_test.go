@@ -250,17 +250,17 @@ func TestLaneGoesOnAfterAnErrorOfRedis(t *testing.T) {
 	}
 }
 
-// An unsettled storage fails the first Settle.
+// An unsettled storage fails the first SettleAndFetch.
 type unsettled struct {
 	*backlog.Store
 	failed atomic.Bool
 }
 
-func (u *unsettled) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
+func (u *unsettled) SettleAndFetch(ctx context.Context, twin uint32, o msgbus.Settlement) (*msgbus.Batch, error) {
 	if u.failed.CompareAndSwap(false, true) {
-		return errLost
+		return nil, errLost
 	}
-	return u.Store.Settle(ctx, twin, o)
+	return u.Store.SettleAndFetch(ctx, twin, o)
 }
 
 // A reply is worth as much as a request: it is sent again until it is taken.

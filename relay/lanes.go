@@ -19,7 +19,8 @@ import (
 // each other, in the order in which they became due. At most 2 × `most` lanes
 // run at once.
 type lanes struct {
-	serve func(ctx context.Context, twin uint32)
+	// serve serves a lane, of which a batch may have been fetched.
+	serve func(ctx context.Context, twin uint32, batch *msgbus.Batch)
 
 	mu       sync.Mutex
 	most     int
@@ -47,7 +48,7 @@ type service struct {
 // slowAfter is how long an attempt is expected to last.
 const slowAfter = 200 * time.Millisecond
 
-func newLanes(most int, serve func(context.Context, uint32)) *lanes {
+func newLanes(most int, serve func(context.Context, uint32, *msgbus.Batch)) *lanes {
 	return &lanes{
 		serve:    serve,
 		most:     most,
@@ -92,13 +93,39 @@ func (l *lanes) start(twin uint32, failing bool) bool {
 	case !l.room(failing):
 		return false
 	}
+	l.begin(twin, failing)
+	go l.run(l.ctx, twin, nil)
+	return true
+}
+
+// begin gives a place to a lane. Called with mu held.
+func (l *lanes) begin(twin uint32, failing bool) {
 	l.running[twin] = &service{slow: failing}
 	if failing {
 		l.slow++
 	}
 	l.gone.Add(1)
-	go l.run(l.ctx, twin)
+}
+
+// reserve gives a place to a lane that can go on and is not being served, for whoever
+// fetches from it while he brings it something. He must call serveReserved then.
+func (l *lanes) reserve(twin uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, running := l.running[twin]
+	_, broken := l.broken[twin]
+	if l.stopped || running || broken || !l.room(false) {
+		return false
+	}
+	l.begin(twin, false)
 	return true
+}
+
+// serveReserved serves a lane with what was fetched, nil if that failed.
+func (l *lanes) serveReserved(twin uint32, batch *msgbus.Batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	go l.run(l.ctx, twin, batch)
 }
 
 // wakeRunning has a lane that runs look again when it finds nothing more to do.
@@ -119,10 +146,11 @@ func (l *lanes) room(failing bool) bool {
 	return len(l.running)-min(l.slow, l.most) < l.most
 }
 
-func (l *lanes) run(ctx context.Context, twin uint32) {
+func (l *lanes) run(ctx context.Context, twin uint32, batch *msgbus.Batch) {
 	defer l.gone.Done()
 	for {
-		l.serve(ctx, twin)
+		l.serve(ctx, twin, batch)
+		batch = nil
 		l.mu.Lock()
 		s := l.running[twin]
 		again := s.again && !l.stopped

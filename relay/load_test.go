@@ -78,16 +78,26 @@ func (l *lossy) Take(ctx context.Context, q msgbus.Queue) (*msgbus.Claim, error)
 	return step(func() (*msgbus.Claim, error) { return l.Store.Take(ctx, q) })
 }
 
-func (l *lossy) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
-	return step(func() ([]string, error) { return l.Store.Admit(ctx, c, requests) })
+func (l *lossy) AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error) {
+	var batch *msgbus.Batch
+	uids, err := step(func() (uids []string, err error) {
+		uids, batch, err = l.Store.AdmitAndFetch(ctx, c, requests, twin)
+		return uids, err
+	})
+	return uids, batch, err
 }
 
 func (l *lossy) Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, queue string, reply []byte, keep bool) error {
 	return step0(func() error { return l.Store.Refuse(ctx, c, position, why, queue, reply, keep) })
 }
 
-func (l *lossy) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
-	return step(func() ([]msgbus.Outcome, error) { return l.Store.Depart(ctx, c, departures) })
+func (l *lossy) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
+	var batch *msgbus.Batch
+	outcomes, err := step(func() (outcomes []msgbus.Outcome, err error) {
+		outcomes, batch, err = l.Store.DepartAndFetch(ctx, c, departures, twin)
+		return outcomes, err
+	})
+	return outcomes, batch, err
 }
 
 func (l *lossy) Drop(ctx context.Context, c *msgbus.Claim) error {
@@ -100,6 +110,10 @@ func (l *lossy) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
 
 func (l *lossy) Settle(ctx context.Context, twin uint32, o msgbus.Settlement) error {
 	return step0(func() error { return l.Store.Settle(ctx, twin, o) })
+}
+
+func (l *lossy) SettleAndFetch(ctx context.Context, twin uint32, o msgbus.Settlement) (*msgbus.Batch, error) {
+	return step(func() (*msgbus.Batch, error) { return l.Store.SettleAndFetch(ctx, twin, o) })
 }
 
 func (l *lossy) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {

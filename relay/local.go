@@ -37,15 +37,15 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 	if len(admissions) == 0 {
 		return r.backlog.Drop(ctx, c)
 	}
-	uids, err := r.backlog.Admit(ctx, c, admissions)
-	if err != nil {
-		return err
+	var uids []string
+	err := r.bring(destinations, func(fetch uint32) (batch *msgbus.Batch, err error) {
+		uids, batch, err = r.backlog.AdmitAndFetch(ctx, c, admissions, fetch)
+		return batch, err
+	})
+	if err == nil {
+		r.log.Debug().Int("requests", len(admissions)).Strs("msg_id", uids).Msg("admitted")
 	}
-	r.log.Debug().Int("requests", len(admissions)).Strs("msg_id", uids).Msg("admitted")
-	for d := range destinations {
-		r.lanes.wake(d)
-	}
-	return nil
+	return err
 }
 
 // wireOverhead is more than what uid, sig, epoch and ret add to a message on its

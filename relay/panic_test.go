@@ -27,11 +27,11 @@ func (s *trapped) Prefix() string {
 	return s.Store.Prefix()
 }
 
-func (s *trapped) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
+func (s *trapped) AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error) {
 	for _, r := range requests {
 		s.spring("Admit", r.Message.Data)
 	}
-	return s.Store.Admit(ctx, c, requests)
+	return s.Store.AdmitAndFetch(ctx, c, requests, twin)
 }
 
 func (s *trapped) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
@@ -64,11 +64,11 @@ func (s *trapped) Opens(ctx context.Context, uids []string) ([][]msgbus.Open, er
 	return s.Store.Opens(ctx, uids)
 }
 
-func (s *trapped) Depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) ([]msgbus.Outcome, error) {
+func (s *trapped) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
 	for _, d := range departures {
 		s.spring("Depart", string(d.Body))
 	}
-	return s.Store.Depart(ctx, c, departures)
+	return s.Store.DepartAndFetch(ctx, c, departures, twin)
 }
 
 func (s *trapped) Entry(ctx context.Context, uid string) (*msgbus.Entry, error) {

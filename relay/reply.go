@@ -169,13 +169,18 @@ func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 	if len(departures) == 0 {
 		return nil
 	}
-	outcomes, err := r.backlog.Depart(ctx, c, departures)
-	if err != nil {
-		return err
+	twins := make(map[uint32]struct{})
+	for _, d := range departures {
+		twins[d.Open.Source] = struct{}{}
 	}
-	for i, d := range departures {
-		r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
-		r.lanes.wake(d.Open.Source)
-	}
-	return nil
+	return r.bring(twins, func(fetch uint32) (*msgbus.Batch, error) {
+		outcomes, batch, err := r.backlog.DepartAndFetch(ctx, c, departures, fetch)
+		if err != nil {
+			return nil, err
+		}
+		for i, d := range departures {
+			r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
+		}
+		return batch, nil
+	})
 }

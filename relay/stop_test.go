@@ -63,10 +63,10 @@ type gated struct {
 	begun, goOn chan struct{}
 }
 
-func (g *gated) Admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission) ([]string, error) {
+func (g *gated) AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error) {
 	close(g.begun)
 	<-g.goOn
-	return g.Store.Admit(ctx, c, requests)
+	return g.Store.AdmitAndFetch(ctx, c, requests, twin)
 }
 
 // What a peer took before it was cut off is known, and not sent again.

@@ -77,7 +77,7 @@ func TestLaneWokenWhileItRunsRunsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		begun, goOn := make(chan struct{}), make(chan struct{})
-		l := newLanes(1, func(context.Context, uint32) { runs++; begun <- struct{}{}; <-goOn })
+		l := newLanes(1, func(context.Context, uint32, *msgbus.Batch) { runs++; begun <- struct{}{}; <-goOn })
 		l.open()
 		l.wake(7)
 		<-begun
@@ -99,7 +99,7 @@ func TestLaneWokenWhileItRunsRunsAgain(t *testing.T) {
 func TestLaneWithoutAPlaceIsLeftToTheScheduler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		l := newLanes(2, func(context.Context, uint32) { <-goOn })
+		l := newLanes(2, func(context.Context, uint32, *msgbus.Batch) { <-goOn })
 		if l.start(1, false) {
 			t.Error("a lane runs before the relay does")
 		}
@@ -135,7 +135,7 @@ func TestLaneWithoutAPlaceIsLeftToTheScheduler(t *testing.T) {
 func TestLanesAreBoundedHoweverTheyChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		l := newLanes(2, func(context.Context, uint32) { <-goOn })
+		l := newLanes(2, func(context.Context, uint32, *msgbus.Batch) { <-goOn })
 		l.open()
 		started := func(failing bool, twins ...uint32) (n int) {
 			for _, twin := range twins {
@@ -177,7 +177,7 @@ func TestLanesAreBoundedHoweverTheyChange(t *testing.T) {
 func TestSlowLaneGivesItsPlaceAndTakesItBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		l := newLanes(1, func(context.Context, uint32) { <-goOn })
+		l := newLanes(1, func(context.Context, uint32, *msgbus.Batch) { <-goOn })
 		l.open()
 		l.start(1, false)
 		timer := l.watch(1)
@@ -208,7 +208,7 @@ func TestSlowLaneGivesItsPlaceAndTakesItBack(t *testing.T) {
 // The stop waits for what is being sent, and not for ever.
 func TestDrainCutsWhatHangsAtItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLanes(2, func(ctx context.Context, _ uint32) { <-ctx.Done() })
+		l := newLanes(2, func(ctx context.Context, _ uint32, _ *msgbus.Batch) { <-ctx.Done() })
 		l.open()
 		l.wake(1)
 		begin := time.Now()
