@@ -39,9 +39,21 @@ func (s *Store) AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests [
 }
 
 func (s *Store) accept(ctx context.Context, c *msgbus.Claim, transfer *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
+	accepting, err := s.accepting(c, transfer, requests)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.run(ctx, accepting.script, accepting.keys, accepting.args...).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), transfer.Source, err)
+	}
+	return outcomes(result), nil
+}
+
+func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests []msgbus.Acceptance) (call, error) {
 	source, epoch := transfer.Source, transfer.Epoch
 	if !isEpoch(epoch) {
-		return nil, fmt.Errorf("accept requests of twin %d: the epoch is not up to %d lower-case hex digits", source, maxEpoch)
+		return call{}, fmt.Errorf("accept requests of twin %d: the epoch is not up to %d lower-case hex digits", source, maxEpoch)
 	}
 	t := id(source)
 	keys := []string{s.keys.open(), s.keys.openDeadlines(), s.keys.unread(), s.keys.served(), s.keys.lanes(),
@@ -63,11 +75,7 @@ func (s *Store) accept(ctx context.Context, c *msgbus.Claim, transfer *msgbus.Tr
 		}
 		args = append(args, kind, r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Command, side(r.Left), r.Body, position)
 	}
-	result, err := s.run(ctx, s.scripts.accept, keys, args...).StringSlice()
-	if err != nil {
-		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), source, err)
-	}
-	return outcomes(result), nil
+	return call{s.scripts.accept, keys, args}, nil
 }
 
 // maxEpoch is the length of a longest epoch. Ours have 32 digits.

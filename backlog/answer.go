@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -13,6 +15,29 @@ import (
 // not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
 // KeptOutcome or QueueWrongType.
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	a := s.answering(c, answers)
+	return answered(answers, s.run(ctx, a.script, a.keys, a.args...))
+}
+
+// AnswerSigned is Answer for the replies of a transfer, whose signature it notes in the
+// same exchange, also when there are none. It returns msgbus.ErrRepeated when that was
+// accepted before: replies that did not end their requests then have ended them now.
+func (s *Store) AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	if t.Digest == "" {
+		return s.Answer(ctx, nil, answers)
+	}
+	noting, err := s.accepting(nil, t, nil)
+	if err != nil {
+		return nil, err
+	}
+	cmds := s.exchange(ctx, noting, s.answering(nil, answers))
+	if err := cmds[0].Err(); err != nil {
+		return nil, fmt.Errorf("note the signature of a transfer of twin %d: %w", t.Source, err)
+	}
+	return answered(answers, cmds[1])
+}
+
+func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 	session, claim := s.claimAtStake(c)
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
 	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}
@@ -29,7 +54,11 @@ func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.An
 		}
 		args = append(args, m.UID, a.Entry.Head, outcome, flag(m.Proxied), position, a.Body)
 	}
-	result, err := s.run(ctx, s.scripts.answer, keys, args...).StringSlice()
+	return call{s.scripts.answer, keys, args}
+}
+
+func answered(answers []msgbus.Answer, cmd *redis.Cmd) ([]msgbus.Outcome, error) {
+	result, err := cmd.StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("answer %d requests: %w", len(answers), err)
 	}

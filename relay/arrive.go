@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -148,24 +147,13 @@ func (r *Relay) AcceptReply(ctx context.Context, m *msgbus.Message) error {
 	return r.acceptReply(ctx, m)
 }
 
-func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) error {
-	entry, err := r.backlog.Entry(ctx, m.UID)
-	if errors.Is(err, msgbus.ErrNotFound) {
-		r.late(m)
-		return nil
-	}
-	if err != nil {
+func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) (err error) {
+	t := &msgbus.Transfer{Source: m.Source, Messages: []msgbus.Outgoing{{Kind: msgbus.ReplyParcel, Message: m}}}
+	errs := make([]error, 1)
+	if err := r.takeReplies(ctx, t, errs); err != nil {
 		return err
 	}
-	asked := entry.Message.Destinations[0]
-	if m.Source != asked {
-		return msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", m.UID, asked, m.Source)
-	}
-	if m.Epoch != "" && entry.Epoch != "" && m.Epoch != entry.Epoch {
-		r.late(m)
-		return nil
-	}
-	return r.answer(ctx, nil, -1, entry, m)
+	return errs[0]
 }
 
 // answer ends a request with a service's reply.

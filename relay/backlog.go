@@ -19,6 +19,9 @@ type Backlog interface {
 
 	// Answer ends requests: entry gone and reply pushed, in one step, or nothing.
 	Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error)
+	// AnswerSigned is Answer for replies under one signature, which it notes like
+	// AcceptSigned. It may have ended requests when it returns an error.
+	AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []msgbus.Answer) ([]msgbus.Outcome, error)
 	// Entry returns msgbus.ErrNotFound when the request has ended.
 	Entry(ctx context.Context, uid string) (*msgbus.Entry, error)
 	// Entries returns those of several uids for ParseEntry, "" for what has ended.

@@ -262,6 +262,7 @@ func (r *Relay) openParcel(p msgbus.Parcel) (msgbus.Outgoing, *msgbus.Entry, err
 		if err != nil {
 			return msgbus.Outgoing{}, nil, err
 		}
+		r.sent.remember(entry, len(p.Body))
 		return msgbus.Outgoing{Kind: p.Kind, Message: r.requestToPeer(entry)}, entry, nil
 	}
 	m, err := msgbus.Decode(p.Body)

@@ -120,6 +120,10 @@ func (l *lossy) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.An
 	return step(func() ([]msgbus.Outcome, error) { return l.Store.Answer(ctx, c, answers) })
 }
 
+func (l *lossy) AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	return step(func() ([]msgbus.Outcome, error) { return l.Store.AnswerSigned(ctx, t, answers) })
+}
+
 func (l *lossy) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
 	return step(func() ([]msgbus.Outcome, error) { return l.Store.Accept(ctx, c, source, epoch, requests) })
 }

@@ -59,6 +59,13 @@ func (s *trapped) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.
 	return s.Store.Answer(ctx, c, answers)
 }
 
+func (s *trapped) AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
+	for _, a := range answers {
+		s.spring("Answer", string(a.Body))
+	}
+	return s.Store.AnswerSigned(ctx, t, answers)
+}
+
 func (s *trapped) Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error) {
 	s.spring("Opens", strings.Join(uids, " "))
 	return s.Store.Opens(ctx, uids)

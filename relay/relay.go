@@ -75,6 +75,7 @@ type Relay struct {
 	log     zerolog.Logger
 	refusal zerolog.Logger // the log, for what an app gone wrong can cause without end
 	lanes   *lanes
+	sent    *sent
 	hasten  throttle
 	held    onset // expiry is held; for the one goroutine that expires
 
@@ -90,6 +91,7 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		backlog: backlog,
 		peers:   peers,
 		log:     opts.Log,
+		sent:    newSent(),
 		refusal: opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
 		ready:   make(chan struct{}),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -181,4 +182,28 @@ func TestCommandsOfTheSettingArePushedLeft(t *testing.T) {
 	eventually(t, "both requests are there", func() bool { return b.length("msgbus.stack.x") == 2 })
 	first := parse(t, b.rdb.RPop(t.Context(), "msgbus.stack.x").Val())
 	expect(t, "BRPOP gives first", first, map[string]any{"dat": "MQ=="})
+}
+
+// What a relay remembers of a request is of an earlier one when Redis was emptied: the
+// reply must still reach the app whose request has the uid now.
+//
+// Broken by: in end, without stale.
+func TestReplyEndsTheRequestThatHasItsUIDNow(t *testing.T) {
+	t.Parallel()
+	w := newWire()
+	w.to(1002, accepting)
+	a := run(t, w, 1001)
+	a.request(ask("x", "app", 1002))
+	sent := w.awaitSendings(t, 1002, 1)[0].message
+	uid := fmt.Sprint(parse(t, sent)["uid"])
+	entry := a.rdb.HGet(t.Context(), "msgbus.system.backlog", uid).Val()
+	a.rdb.HSet(t.Context(), "msgbus.system.backlog", uid, strings.Replace(entry, `"admitted":`, `"admitted":1`, 1))
+
+	reply := repliedTo(uid, "")
+	reply.Message.Source, reply.Message.Destinations = 1002, []uint32{1001}
+	errs, err := a.relay.AcceptTransfer(t.Context(), &msgbus.Transfer{Source: 1002, Digest: "one", Messages: []msgbus.Outgoing{reply}})
+	if err != nil || errs[0] != nil {
+		t.Fatal(errs, err)
+	}
+	a.pop("app")
 }

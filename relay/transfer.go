@@ -21,9 +21,18 @@ const fullRest = time.Second
 func (r *Relay) AcceptTransfer(ctx context.Context, t *msgbus.Transfer) ([]error, error) {
 	r.seen(ctx, t.Source)
 	errs := make([]error, len(t.Messages))
-	// Requests first: their step notes the signature, also when there are none.
-	if err := r.takeRequests(ctx, t, errs); err != nil {
-		return nil, err
+	// The first step notes the signature: that of the replies if there is nothing else.
+	replies := 0
+	for _, o := range t.Messages {
+		if o.Kind == msgbus.ReplyParcel {
+			replies++
+		}
+	}
+	if replies == 0 || replies < len(t.Messages) {
+		if err := r.takeRequests(ctx, t, errs); err != nil {
+			return nil, err
+		}
+		t = unsigned(t)
 	}
 	if err := r.takeReplies(ctx, t, errs); err != nil {
 		return nil, err
@@ -120,11 +129,8 @@ func (r *Relay) handIn(ctx context.Context, t *msgbus.Transfer, arrivals []*arri
 // noted. The step may have noted it before it panicked, and taken the requests
 // too: their numbers tell then that they are repeats.
 func (r *Relay) handInApart(ctx context.Context, t *msgbus.Transfer, arrivals []*arrival, why error) (again []*arrival, err error) {
-	if t.Digest != "" {
-		if _, err := r.backlog.AcceptSigned(ctx, t, nil); err != nil && !errors.Is(err, msgbus.ErrRepeated) {
-			return nil, err
-		}
-		t = unsigned(t)
+	if t, err = r.noted(ctx, t); err != nil {
+		return nil, err
 	}
 	if len(arrivals) == 1 {
 		arrivals[0].tell(why)
@@ -140,103 +146,168 @@ func (r *Relay) handInApart(ctx context.Context, t *msgbus.Transfer, arrivals []
 	return again, nil
 }
 
+// noted notes the signature of a transfer, if the step that panicked has not, and
+// returns the transfer without it.
+func (r *Relay) noted(ctx context.Context, t *msgbus.Transfer) (*msgbus.Transfer, error) {
+	if t.Digest == "" {
+		return t, nil
+	}
+	if _, err := r.backlog.AcceptSigned(ctx, t, nil); err != nil && !errors.Is(err, msgbus.ErrRepeated) {
+		return nil, err
+	}
+	return unsigned(t), nil
+}
+
 // An ending is a reply of a transfer on its way to its app.
 type ending struct {
 	msgbus.Answer
-	reply *msgbus.Message
-	tell  func(error)
+	reply      *msgbus.Message
+	remembered bool // its entry is, and may be another one by now
+	tell       func(error)
 }
 
-// takeReplies reads the requests that the replies of a transfer answer, and ends
-// them, all together.
+// takeReplies ends the requests that the replies of a transfer answer, all together.
 func (r *Relay) takeReplies(ctx context.Context, t *msgbus.Transfer, errs []error) error {
-	var uids []string
-	var positions []int
+	var endings []*ending
 	for i, o := range t.Messages {
-		if o.Kind == msgbus.ReplyParcel {
-			uids, positions = append(uids, o.Message.UID), append(positions, i)
+		if o.Kind != msgbus.ReplyParcel {
+			continue
+		}
+		e := &ending{reply: o.Message, tell: func(err error) { errs[i] = err }}
+		e.Position, e.Entry = -1, r.sent.of(o.Message.UID)
+		e.remembered = e.Entry != nil
+		endings = append(endings, e)
+	}
+	for len(endings) > 0 {
+		endings, err := r.readEntries(ctx, endings)
+		if err != nil {
+			return err
+		}
+		stale, err := r.end(ctx, t, r.fitting(t, endings))
+		if err != nil || len(stale) == 0 {
+			return err
+		}
+		endings, t = stale, unsigned(t)
+	}
+	return nil
+}
+
+// readEntries reads the entries that are not remembered, and returns the endings of
+// those that there are.
+func (r *Relay) readEntries(ctx context.Context, endings []*ending) (left []*ending, err error) {
+	var uids []string
+	for _, e := range endings {
+		if !e.remembered {
+			uids = append(uids, e.reply.UID)
 		}
 	}
-	if len(uids) == 0 {
-		return nil
-	}
-	entries, err := r.backlog.Entries(ctx, uids)
-	if err != nil {
-		return err
-	}
-	var endings []ending
-	for n, i := range positions {
-		errs[i] = r.guard("transfer", func() error {
-			m := t.Messages[i].Message
-			entry, err := r.answeredBy(t, m, entries[n])
-			if err != nil {
-				return err
-			}
-			if entry == nil {
-				r.late(m)
-				return nil
-			}
-			answer := msgbus.Answer{Entry: entry, Position: -1, Body: r.replyToApp(m, entry)}
-			endings = append(endings, ending{answer, m, func(err error) { errs[i] = err }})
-			return nil
-		})
-	}
-	return r.end(ctx, endings)
-}
-
-// answeredBy returns the entry that a reply of a transfer ends, nil when it has
-// ended or is another one by now. A reply names no epoch when the record of its
-// request is gone and the service has not kept it: uids are not used again, so it
-// fits all the same.
-func (r *Relay) answeredBy(t *msgbus.Transfer, m *msgbus.Message, raw string) (*msgbus.Entry, error) {
-	if raw == "" {
-		return nil, nil
-	}
-	entry, err := r.backlog.ParseEntry(raw)
+	raws, err := r.backlog.Entries(ctx, uids)
 	if err != nil {
 		return nil, err
 	}
-	asked := entry.Message.Destinations[0]
-	switch {
-	case t.Source != asked || m.Source != asked:
-		return nil, msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", m.UID, asked, t.Source)
-	case m.Epoch != "" && entry.Epoch != "" && m.Epoch != entry.Epoch:
-		return nil, nil
+	for _, e := range endings {
+		if e.remembered {
+			left = append(left, e)
+			continue
+		}
+		raw := raws[0]
+		raws = raws[1:]
+		if raw == "" {
+			r.late(e.reply)
+			continue
+		}
+		err := r.guard("transfer", func() (err error) {
+			e.Entry, err = r.backlog.ParseEntry(raw)
+			return err
+		})
+		if err != nil {
+			e.tell(err)
+			continue
+		}
+		left = append(left, e)
 	}
-	return entry, nil
+	return left, nil
 }
 
-// end ends requests with their replies in one step. A panic has them ended one
-// by one.
-func (r *Relay) end(ctx context.Context, endings []ending) error {
-	if len(endings) == 0 {
-		return nil
+// fitting returns the endings whose replies fit their requests, with what their apps
+// get.
+func (r *Relay) fitting(t *msgbus.Transfer, endings []*ending) (left []*ending) {
+	for _, e := range endings {
+		fits := false
+		e.tell(r.guard("transfer", func() (err error) {
+			if fits, err = r.fits(t, e.reply, e.Entry); fits {
+				e.Body = r.replyToApp(e.reply, e.Entry)
+			}
+			return err
+		}))
+		if fits {
+			left = append(left, e)
+		}
 	}
+	return left
+}
+
+// fits tells whether a reply of a transfer ends a request. One of another epoch is for
+// an earlier request. A reply names no epoch when the record of its request is gone
+// and the service has not kept it: uids are not used again, so it fits all the same.
+func (r *Relay) fits(t *msgbus.Transfer, reply *msgbus.Message, entry *msgbus.Entry) (bool, error) {
+	asked := entry.Message.Destinations[0]
+	switch {
+	case t.Source != asked || reply.Source != asked:
+		return false, msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", reply.UID, asked, t.Source)
+	case reply.Epoch != "" && entry.Epoch != "" && reply.Epoch != entry.Epoch:
+		r.late(reply)
+		return false, nil
+	}
+	return true, nil
+}
+
+// end ends requests with their replies in one step, which notes the signature of the
+// transfer. It returns those whose entries were remembered and are other ones by now,
+// to be read. A panic has them ended one by one.
+func (r *Relay) end(ctx context.Context, t *msgbus.Transfer, endings []*ending) (stale []*ending, err error) {
 	answers := make([]msgbus.Answer, len(endings))
 	for i, e := range endings {
 		answers[i] = e.Answer
 	}
 	var outcomes []msgbus.Outcome
-	err := r.guard("transfer", func() (err error) {
-		outcomes, err = r.backlog.Answer(ctx, nil, answers)
+	err = r.guard("transfer", func() (err error) {
+		outcomes, err = r.backlog.AnswerSigned(ctx, t, answers)
 		return err
 	})
-	switch {
-	case isPoison(err) && len(endings) == 1:
-		endings[0].tell(err)
-		return nil
-	case isPoison(err):
-		for i := range endings {
-			if err := r.end(ctx, endings[i:i+1]); err != nil {
-				return err
-			}
-		}
-		return nil
-	case err != nil:
-		return err
+	if isPoison(err) {
+		return r.endApart(ctx, t, endings, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	for i, e := range endings {
+		r.sent.forget(e.reply.UID)
+		if e.remembered && outcomes[i] == msgbus.TooLate {
+			e.remembered, e.Entry = false, nil
+			stale = append(stale, e)
+			continue
+		}
 		r.replied(e.Entry, e.reply, outcomes[i])
 	}
-	return nil
+	return stale, nil
+}
+
+// endApart ends one by one what panicked together. What the step had ended is late.
+func (r *Relay) endApart(ctx context.Context, t *msgbus.Transfer, endings []*ending, why error) (stale []*ending, err error) {
+	if t, err = r.noted(ctx, t); err != nil {
+		return nil, err
+	}
+	if len(endings) == 1 {
+		endings[0].tell(why)
+		return nil, nil
+	}
+	for i := range endings {
+		some, err := r.end(ctx, t, endings[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		stale = append(stale, some...)
+	}
+	return stale, nil
 }
