@@ -3,11 +3,12 @@ module github.com/msgbusd/msgbusd/bench
 go 1.26.0
 
 require (
+	github.com/msgbusd/msgbusd v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a
 	github.com/redis/go-redis/v9 v9.23.0
-	golang.org/x/sync v0.19.0
+	golang.org/x/sync v0.24.0
 )
 
 require (
@@ -24,3 +25,5 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 )
+
+replace github.com/msgbusd/msgbusd => ../

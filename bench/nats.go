@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"runtime"
 	"strconv"
@@ -15,21 +16,20 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/oasisprotocol/curve25519-voi/primitives/sr25519"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/msgbusd/msgbusd/internal/freeport"
 )
 
 // measureNATS measures request and reply over two NATS servers that are joined as a
 // leaf node is: apps at one, the service at the other. Nothing is kept on a disk. With
 // signatures, each side signs what it sends and verifies what it gets.
 func measureNATS(ctx context.Context, s setting, signs bool, duration time.Duration) (measurement, error) {
-	joinAt, err := freeAddress()
+	port, release, err := freeport.Reserve()
 	if err != nil {
 		return measurement{}, err
 	}
-	leafAt := &url.URL{Scheme: "nats", Host: joinAt}
-	port, err := strconv.Atoi(leafAt.Port())
-	if err != nil {
-		return measurement{}, err
-	}
+	defer release()
+	leafAt := &url.URL{Scheme: "nats", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	hub, err := startNATS(&server.Options{LeafNode: server.LeafNodeOpts{Host: leafAt.Hostname(), Port: port}})
 	if err != nil {
 		return measurement{}, err

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/internal/freeport"
 )
 
 // The twins. Their keys are substrate's public development keys.
@@ -36,6 +37,7 @@ type pair struct {
 	relays   [2]*process
 	services *process
 	all      []*process // in the order of their start
+	reserved []func()   // release ports
 }
 
 func newPair(ctx context.Context, program string, s setting) (p *pair, err error) {
@@ -53,10 +55,10 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 	}
 	var relayAt, redisAt [2]string
 	for i := range 2 {
-		if relayAt[i], err = freeAddress(); err != nil {
+		if relayAt[i], err = p.address(); err != nil {
 			return p, err
 		}
-		if redisAt[i], err = freeAddress(); err != nil {
+		if redisAt[i], err = p.address(); err != nil {
 			return p, err
 		}
 		if err = p.startRedis(i, redisAt[i], s); err != nil {
@@ -87,6 +89,16 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 		return p, err
 	}
 	return p, p.services.awaitSaid(ctx, "serving")
+}
+
+// address is one of loopback that nobody else has until the pair stops.
+func (p *pair) address() (string, error) {
+	port, release, err := freeport.Reserve()
+	if err != nil {
+		return "", err
+	}
+	p.reserved = append(p.reserved, release)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
 }
 
 func (p *pair) start(name, program string, args ...string) (*process, error) {
@@ -133,7 +145,7 @@ func (p *pair) startRegistry(ctx context.Context, s setting, relayAt [2]string) 
 		}
 		records = append(records, record{asker + i, key.Account, relayAt[i]})
 	}
-	nobody, err := freeAddress()
+	nobody, err := p.address()
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +160,7 @@ func (p *pair) startRegistry(ctx context.Context, s setting, relayAt [2]string) 
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return "", err
 	}
-	if address, err = freeAddress(); err != nil {
+	if address, err = p.address(); err != nil {
 		return "", err
 	}
 	if p.registry, err = p.start("registry", p.program, "registry", "--file", file, "--listen", address); err != nil {
@@ -160,7 +172,7 @@ func (p *pair) startRegistry(ctx context.Context, s setting, relayAt [2]string) 
 func (p *pair) secretFile(i int) string { return filepath.Join(p.dir, fmt.Sprintf("secret-%d", i)) }
 
 func (p *pair) startRelay(i, id int, s setting, registryAt, relayAt, redisAt string) (err error) {
-	adminAt, err := freeAddress()
+	adminAt, err := p.address()
 	if err != nil {
 		return err
 	}
@@ -180,6 +192,9 @@ func (p *pair) stop() {
 		if rdb != nil {
 			_ = rdb.Close()
 		}
+	}
+	for _, release := range p.reserved {
+		release()
 	}
 	if p.dir != "" {
 		_ = os.RemoveAll(p.dir)
@@ -241,18 +256,4 @@ func (p *pair) commands(ctx context.Context) (sum float64, err error) {
 		sum += n
 	}
 	return sum, nil
-}
-
-// freeAddress finds a port of loopback on which nobody listens, below those that
-// Linux gives to others by itself.
-func freeAddress() (string, error) {
-	const low, high, tries = 10_000, 32_000, 100
-	for range tries {
-		address := fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low))
-		if l, err := net.Listen("tcp", address); err == nil {
-			_ = l.Close()
-			return address, nil
-		}
-	}
-	return "", errors.New("no port is free")
 }
