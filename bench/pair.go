@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/internal/freeport"
+	"github.com/msgbusd/msgbusd/twin"
 )
 
 // The twins. Their keys are substrate's public development keys.
@@ -36,6 +37,7 @@ type pair struct {
 	rdb      [2]*redis.Client
 	relays   [2]*process
 	services *process
+	fronts   []*front
 	all      []*process // in the order of their start
 	reserved []func()   // release ports
 }
@@ -65,7 +67,13 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 			return p, err
 		}
 	}
-	registryAt, err := p.startRegistry(ctx, s, relayAt)
+	at := relayAt
+	if s.version1 {
+		if at, err = p.startFronts(relayAt); err != nil {
+			return p, err
+		}
+	}
+	registryAt, err := p.startRegistry(ctx, s, at)
 	if err != nil {
 		return p, err
 	}
@@ -121,36 +129,34 @@ func (p *pair) startRedis(i int, address string, s setting) (err error) {
 	return err
 }
 
-func (p *pair) startRegistry(ctx context.Context, s setting, relayAt [2]string) (address string, err error) {
-	type record struct {
-		ID      int    `json:"id"`
-		Account string `json:"account"`
-		IP      string `json:"ip"`
+// startRegistry tells where each twin is, once it has the keys of those that run.
+func (p *pair) startRegistry(ctx context.Context, s setting, at [2]string) (address string, err error) {
+	var records []twin.Record
+	add := func(id int, account, address string) error {
+		record, err := twin.NewRecord(uint32(id), account, address)
+		records = append(records, record)
+		return err
 	}
-	var records []record
 	for i, secret := range []string{askerSecret, serviceSecret} {
-		file := p.secretFile(i)
-		if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		identity, err := newIdentity(secret, s.key)
+		if err != nil {
 			return "", err
 		}
-		text, err := exec.CommandContext(ctx, p.program, "key", "show", "--json", "--mnemonics-file", file, "--key-type", s.key).Output()
-		if err != nil {
-			return "", fmt.Errorf("ask for the account of %s: %w", secret, err)
+		if err := os.WriteFile(p.secretFile(i), []byte(secret+"\n"), 0o600); err != nil {
+			return "", err
 		}
-		var key struct {
-			Account string `json:"account"`
+		if err := add(asker+i, identity.Account(), at[i]); err != nil {
+			return "", err
 		}
-		if err := json.Unmarshal(text, &key); err != nil {
-			return "", fmt.Errorf("read the account of %s: %w", secret, err)
-		}
-		records = append(records, record{asker + i, key.Account, relayAt[i]})
 	}
 	nobody, err := p.address()
 	if err != nil {
 		return "", err
 	}
 	for i := range s.dead {
-		records = append(records, record{firstDead + i, records[1].Account, nobody})
+		if err := add(firstDead+i, records[1].Account, nobody); err != nil {
+			return "", err
+		}
 	}
 	file := filepath.Join(p.dir, "twins.json")
 	text, err := json.Marshal(records)
@@ -167,6 +173,44 @@ func (p *pair) startRegistry(ctx context.Context, s setting, relayAt [2]string) 
 		return "", err
 	}
 	return address, p.registry.awaitSaid(ctx, "serving")
+}
+
+func newIdentity(secret, keyType string) (*twin.Identity, error) {
+	kt, err := twin.ParseKeyType(keyType)
+	if err != nil {
+		return nil, err
+	}
+	return twin.NewIdentity(secret, kt)
+}
+
+// startFronts puts a front before each relay and returns where they are.
+func (p *pair) startFronts(relayAt [2]string) (at [2]string, err error) {
+	for i := range relayAt {
+		if at[i], err = p.address(); err != nil {
+			return at, err
+		}
+		f, err := newFront(at[i], relayAt[i])
+		if err != nil {
+			return at, err
+		}
+		p.fronts = append(p.fronts, f)
+	}
+	return at, nil
+}
+
+// checkVersion returns an error when messages did not go in the version that the
+// setting wants: a relay that speaks version 2 with another keeps that in its Redis.
+func (p *pair) checkVersion(ctx context.Context, s setting) error {
+	for i, other := range []int{service, asker} {
+		speaks2, err := p.rdb[i].Exists(ctx, fmt.Sprintf("msgbus.system.peer.%d", other)).Result()
+		if err != nil {
+			return err
+		}
+		if (speaks2 == 0) != s.version1 || s.version1 && !p.fronts[i].wasGreeted() {
+			return fmt.Errorf("twin %d does not speak the version of this row with twin %d", asker+i, other)
+		}
+	}
+	return nil
 }
 
 func (p *pair) secretFile(i int) string { return filepath.Join(p.dir, fmt.Sprintf("secret-%d", i)) }
@@ -187,6 +231,9 @@ func (p *pair) startRelay(i, id int, s setting, registryAt, relayAt, redisAt str
 func (p *pair) stop() {
 	for i := len(p.all) - 1; i >= 0; i-- {
 		p.all[i].stop()
+	}
+	for _, f := range p.fronts {
+		f.stop()
 	}
 	for _, rdb := range p.rdb {
 		if rdb != nil {

@@ -16,6 +16,7 @@ type setting struct {
 	outstanding int
 	size        int    // bytes of data
 	key         string // type of both twins' keys
+	version1    bool   // a message a POST between the relays, as with published ones
 	fsync       string // appendfsync of both Redis servers, or "" without an AOF
 	dead        int    // twins that are not there, for each of which ten requests wait
 }
@@ -26,6 +27,9 @@ func (s setting) String() string {
 		size = fmt.Sprintf("%d KiB", s.size/1024)
 	}
 	text := fmt.Sprintf("%s, %d × %s, %s", s.apps, s.outstanding, size, s.key)
+	if s.version1 {
+		text += ", v1"
+	}
 	if s.fsync != "" {
 		text += ", appendfsync " + s.fsync
 	}
@@ -45,6 +49,11 @@ func settings() []setting {
 			}
 		}
 		usual := setting{apps: apps, outstanding: 128, size: 64, key: "sr25519"}
+		for _, outstanding := range []int{1, 16, 128, 512} {
+			old := usual
+			old.version1, old.outstanding = true, outstanding
+			all = append(all, old)
+		}
 		other := usual
 		other.key = "ed25519"
 		all = append(all, other)

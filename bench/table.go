@@ -71,6 +71,9 @@ func (t *table) measure(ctx context.Context, s setting) error {
 			*yardstick.into = append(*yardstick.into, m)
 		}
 	}
+	if err := p.checkVersion(ctx, s); err != nil {
+		return err
+	}
 	t.rows = append(t.rows, r)
 	fmt.Println(r)
 	return nil
