@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -29,15 +26,18 @@ const (
 
 // A pair is two twins' machines: a Redis and a relay each, and what apps and
 // services need. Twins from firstDead on are known to the registry and not there.
+// Where a row asks the twins of a fleet, that stands in the place of the second
+// machine.
 type pair struct {
 	program  string
 	dir      string
 	registry *process
-	redis    [2]*process
-	rdb      [2]*redis.Client
-	relays   [2]*process
-	services *process
+	redis    []*process
+	rdb      []*redis.Client
+	relays   []*process
 	fronts   []*front
+	services *process   // or the fleet
+	asked    []int      // twins
 	all      []*process // in the order of their start
 	reserved []func()   // release ports
 }
@@ -55,30 +55,36 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 	if p.dir, err = os.MkdirTemp("", "msgbusd-bench-"); err != nil {
 		return p, err
 	}
-	var relayAt, redisAt [2]string
-	for i := range 2 {
-		if relayAt[i], err = p.address(); err != nil {
-			return p, err
-		}
-		if redisAt[i], err = p.address(); err != nil {
-			return p, err
-		}
-		if err = p.startRedis(i, redisAt[i], s); err != nil {
-			return p, err
-		}
+	machines := []machine{{twin: asker, secret: askerSecret}}
+	if s.fleet == 0 {
+		machines = append(machines, machine{twin: service, secret: serviceSecret})
 	}
-	at := relayAt
-	if s.version1 {
-		if at, err = p.startFronts(relayAt); err != nil {
+	var records []twin.Record
+	for i := range machines {
+		if err = p.prepare(&machines[i], s); err != nil {
 			return p, err
 		}
+		records = append(records, machines[i].record)
 	}
-	registryAt, err := p.startRegistry(ctx, s, at)
+	startServices := func() error { return p.startServices(s, machines[1]) }
+	if s.fleet > 0 {
+		f, err := p.newFleet(s, machines[0])
+		if err != nil {
+			return p, err
+		}
+		twins, err := f.records()
+		if err != nil {
+			return p, err
+		}
+		records = append(records, twins...)
+		startServices = func() error { return p.startFleet(f) }
+	}
+	registryAt, err := p.startRegistry(ctx, s, records)
 	if err != nil {
 		return p, err
 	}
-	for i, id := range []int{asker, service} {
-		if err = p.startRelay(i, id, s, registryAt, relayAt[i], redisAt[i]); err != nil {
+	for _, m := range machines {
+		if err = p.startRelay(m, s, registryAt); err != nil {
 			return p, err
 		}
 	}
@@ -92,11 +98,72 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 			return p, err
 		}
 	}
-	p.services, err = p.start("services", p.program, "bench", "--serve", "--apps", string(s.apps), "--outstanding", "16", "--redis", redisAt[1])
-	if err != nil {
+	if err = startServices(); err != nil {
 		return p, err
 	}
 	return p, p.services.awaitSaid(ctx, "serving")
+}
+
+// A machine is where a twin's Redis and relay are.
+type machine struct {
+	twin             int
+	secret           string
+	redisAt, relayAt string
+	record           twin.Record // whose address is that of a front, if there is one
+}
+
+// prepare starts what does not wait for the registry.
+func (p *pair) prepare(m *machine, s setting) (err error) {
+	if m.relayAt, err = p.address(); err != nil {
+		return err
+	}
+	if m.redisAt, err = p.address(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.secretFile(m.twin), []byte(m.secret+"\n"), 0o600); err != nil {
+		return err
+	}
+	identity, err := newIdentity(m.secret, s.key)
+	if err != nil {
+		return err
+	}
+	at := m.relayAt
+	if s.version1 {
+		if at, err = p.startFront(m.relayAt); err != nil {
+			return err
+		}
+	}
+	if m.record, err = twin.NewRecord(uint32(m.twin), identity.Account(), at); err != nil {
+		return err
+	}
+	return p.startRedis(*m, s)
+}
+
+func (p *pair) startServices(s setting, m machine) (err error) {
+	p.asked = []int{m.twin}
+	p.services, err = p.start("services", p.program, "bench", "--serve", "--apps", string(s.apps), "--outstanding", "16", "--redis", m.redisAt)
+	return err
+}
+
+func (p *pair) newFleet(s setting, asker machine) (*fleet, error) {
+	port, release, err := freeport.Reserve()
+	if err != nil {
+		return nil, err
+	}
+	p.reserved = append(p.reserved, release)
+	return &fleet{count: s.fleet, port: port, key: s.key, askerAt: asker.relayAt, askerName: asker.record.Account}, nil
+}
+
+func (p *pair) startFleet(f *fleet) error {
+	for i := range f.count {
+		p.asked = append(p.asked, firstOfFleet+i)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	p.services, err = p.start(fleetMode, self, f.args()...)
+	return err
 }
 
 // address is one of loopback that nobody else has until the pair stops.
@@ -117,46 +184,38 @@ func (p *pair) start(name, program string, args ...string) (*process, error) {
 	return started, err
 }
 
-func (p *pair) startRedis(i int, address string, s setting) (err error) {
-	_, port, _ := strings.Cut(address, ":")
-	name := fmt.Sprintf("redis-%d", i)
+func (p *pair) startRedis(m machine, s setting) error {
+	_, port, _ := strings.Cut(m.redisAt, ":")
+	name := fmt.Sprintf("redis-%d", m.twin)
 	args := []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", p.dir, "--appendonly", "no"}
 	if s.fsync != "" {
 		args = append(args, "--appendonly", "yes", "--appendfsync", s.fsync, "--appenddirname", name)
 	}
-	p.rdb[i] = redis.NewClient(&redis.Options{Addr: address})
-	p.redis[i], err = p.start(name, "redis-server", args...)
-	return err
-}
-
-// startRegistry tells where each twin is, once it has the keys of those that run.
-func (p *pair) startRegistry(ctx context.Context, s setting, at [2]string) (address string, err error) {
-	var records []twin.Record
-	add := func(id int, account, address string) error {
-		record, err := twin.NewRecord(uint32(id), account, address)
-		records = append(records, record)
+	server, err := p.start(name, "redis-server", args...)
+	if err != nil {
 		return err
 	}
-	for i, secret := range []string{askerSecret, serviceSecret} {
-		identity, err := newIdentity(secret, s.key)
-		if err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(p.secretFile(i), []byte(secret+"\n"), 0o600); err != nil {
-			return "", err
-		}
-		if err := add(asker+i, identity.Account(), at[i]); err != nil {
-			return "", err
-		}
-	}
+	p.redis = append(p.redis, server)
+	p.rdb = append(p.rdb, redis.NewClient(&redis.Options{Addr: m.redisAt}))
+	return nil
+}
+
+// startRegistry tells where each twin is, also those that are not there.
+func (p *pair) startRegistry(ctx context.Context, s setting, records []twin.Record) (address string, err error) {
 	nobody, err := p.address()
 	if err != nil {
 		return "", err
 	}
 	for i := range s.dead {
-		if err := add(firstDead+i, records[1].Account, nobody); err != nil {
+		identity, err := newIdentity(secretOf(firstDead+i), s.key)
+		if err != nil {
 			return "", err
 		}
+		record, err := twin.NewRecord(uint32(firstDead+i), identity.Account(), nobody)
+		if err != nil {
+			return "", err
+		}
+		records = append(records, record)
 	}
 	file := filepath.Join(p.dir, "twins.json")
 	text, err := json.Marshal(records)
@@ -175,6 +234,9 @@ func (p *pair) startRegistry(ctx context.Context, s setting, at [2]string) (addr
 	return address, p.registry.awaitSaid(ctx, "serving")
 }
 
+// secretOf makes up the key of a twin, in the form that is derived fastest.
+func secretOf(id int) string { return fmt.Sprintf("0x%064x", id) }
+
 func newIdentity(secret, keyType string) (*twin.Identity, error) {
 	kt, err := twin.ParseKeyType(keyType)
 	if err != nil {
@@ -183,25 +245,25 @@ func newIdentity(secret, keyType string) (*twin.Identity, error) {
 	return twin.NewIdentity(secret, kt)
 }
 
-// startFronts puts a front before each relay and returns where they are.
-func (p *pair) startFronts(relayAt [2]string) (at [2]string, err error) {
-	for i := range relayAt {
-		if at[i], err = p.address(); err != nil {
-			return at, err
-		}
-		f, err := newFront(at[i], relayAt[i])
-		if err != nil {
-			return at, err
-		}
-		p.fronts = append(p.fronts, f)
+// startFront puts a front before a relay and returns where that is.
+func (p *pair) startFront(relayAt string) (string, error) {
+	at, err := p.address()
+	if err != nil {
+		return "", err
 	}
+	f, err := newFront(at, relayAt)
+	if err != nil {
+		return "", err
+	}
+	p.fronts = append(p.fronts, f)
 	return at, nil
 }
 
 // checkVersion returns an error when messages did not go in the version that the
 // setting wants: a relay that speaks version 2 with another keeps that in its Redis.
 func (p *pair) checkVersion(ctx context.Context, s setting) error {
-	for i, other := range []int{service, asker} {
+	for i := range p.relays {
+		other := []int{p.asked[0], asker}[i]
 		speaks2, err := p.rdb[i].Exists(ctx, fmt.Sprintf("msgbus.system.peer.%d", other)).Result()
 		if err != nil {
 			return err
@@ -213,32 +275,34 @@ func (p *pair) checkVersion(ctx context.Context, s setting) error {
 	return nil
 }
 
-func (p *pair) secretFile(i int) string { return filepath.Join(p.dir, fmt.Sprintf("secret-%d", i)) }
+func (p *pair) secretFile(id int) string { return filepath.Join(p.dir, fmt.Sprintf("secret-%d", id)) }
 
-func (p *pair) startRelay(i, id int, s setting, registryAt, relayAt, redisAt string) (err error) {
+// mostWaiting is more than any row has waiting.
+const mostWaiting = "10000000"
+
+func (p *pair) startRelay(m machine, s setting, registryAt string) error {
 	adminAt, err := p.address()
 	if err != nil {
 		return err
 	}
-	p.relays[i], err = p.start(fmt.Sprintf("relay-%d", id), p.program,
-		"--substrate", "http://"+registryAt, "--twin", strconv.Itoa(id), "--mnemonics-file", p.secretFile(i), "--key-type", s.key,
-		"--redis", redisAt, "--listen", relayAt, "--admin-listen", adminAt,
+	relay, err := p.start(fmt.Sprintf("relay-%d", m.twin), p.program,
+		"--substrate", "http://"+registryAt, "--twin", strconv.Itoa(m.twin), "--mnemonics-file", p.secretFile(m.twin), "--key-type", s.key,
+		"--redis", m.redisAt, "--listen", m.relayAt, "--admin-listen", adminAt, "--max-backlog", mostWaiting,
 		"--allow-network", "127.0.0.0/8", "--allow-port", "1-65535", "--log-level", "info")
+	p.relays = append(p.relays, relay)
 	return err
 }
 
 // stop ends everything, the latest first.
 func (p *pair) stop() {
-	for i := len(p.all) - 1; i >= 0; i-- {
-		p.all[i].stop()
+	for _, one := range slices.Backward(p.all) {
+		one.stop()
 	}
 	for _, f := range p.fronts {
 		f.stop()
 	}
 	for _, rdb := range p.rdb {
-		if rdb != nil {
-			_ = rdb.Close()
-		}
+		_ = rdb.Close()
 	}
 	for _, release := range p.reserved {
 		release()
@@ -246,61 +310,4 @@ func (p *pair) stop() {
 	if p.dir != "" {
 		_ = os.RemoveAll(p.dir)
 	}
-}
-
-// A result is what msgbusd bench --json prints, as far as it is needed here.
-type result struct {
-	RoundTrips float64 `json:"round_trips_per_second"`
-	Answered   int64   `json:"answered"`
-	Latency    struct {
-		P50 float64 `json:"p50"`
-		P99 float64 `json:"p99"`
-	} `json:"latency_ms"`
-}
-
-// ask runs apps at the asker's Redis.
-func (p *pair) ask(ctx context.Context, l setting, duration time.Duration) (result, time.Duration, error) {
-	cmd := exec.CommandContext(ctx, p.program, "bench", "--json", "--redis", p.rdb[0].Options().Addr, "--dst", strconv.Itoa(service),
-		"--apps", string(l.apps), "--outstanding", strconv.Itoa(l.outstanding), "--size", strconv.Itoa(l.size), "--duration", duration.String())
-	var out, said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &said
-	cmd.SysProcAttr = endsWithParent()
-	var r result
-	if err := cmd.Run(); err != nil {
-		return r, 0, fmt.Errorf("apps: %w: %s%s", err, out.Bytes(), said.Bytes())
-	}
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		return r, 0, fmt.Errorf("read what apps say: %w", err)
-	}
-	return r, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
-}
-
-// askDead has ten requests wait for each twin that is not there.
-func (p *pair) askDead(ctx context.Context, dead int) error {
-	requests := make([]any, 0, dead)
-	for i := range dead {
-		requests = append(requests, fmt.Sprintf(`{"ver":1,"cmd":"bench","exp":600,"try":1000,"dat":"","dst":[%d],"ret":"bench-dead","now":0}`, firstDead+i))
-	}
-	for range 10 {
-		if err := p.rdb[0].RPush(ctx, "msgbus.system.local", requests...).Err(); err != nil {
-			return fmt.Errorf("ask twins that are not there: %w", err)
-		}
-	}
-	return nil
-}
-
-// commands returns how many commands both Redis servers have handled.
-func (p *pair) commands(ctx context.Context) (sum float64, err error) {
-	for _, rdb := range p.rdb {
-		info, err := rdb.InfoMap(ctx, "stats").Result()
-		if err != nil {
-			return 0, err
-		}
-		n, err := strconv.ParseFloat(info["Stats"]["total_commands_processed"], 64)
-		if err != nil {
-			return 0, errors.New("redis does not tell how many commands it has handled")
-		}
-		sum += n
-	}
-	return sum, nil
 }

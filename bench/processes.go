@@ -92,13 +92,19 @@ func (p *process) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// peak is the most memory that the process had, in MiB.
-func (p *process) peak() (float64, error) {
+// Fields of proc_pid_status(5).
+const (
+	peak = "VmHWM"
+	now  = "VmRSS"
+)
+
+// memory is what the process has or had in memory, in MiB.
+func (p *process) memory(field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	_, rest, _ := strings.Cut(string(text), field+":")
 	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	n, err := strconv.ParseFloat(kib, 64)
 	return n / 1024, err

@@ -18,7 +18,10 @@ type setting struct {
 	key         string // type of both twins' keys
 	version1    bool   // a message a POST between the relays, as with published ones
 	fsync       string // appendfsync of both Redis servers, or "" without an AOF
-	dead        int    // twins that are not there, for each of which ten requests wait
+
+	fleet   int // twins that are asked in turn; 0: one, with a relay and a Redis of its own
+	dead    int // twins that are not there
+	waiting int // requests that wait for those
 }
 
 func (s setting) String() string {
@@ -33,39 +36,81 @@ func (s setting) String() string {
 	if s.fsync != "" {
 		text += ", appendfsync " + s.fsync
 	}
-	if s.dead > 0 {
-		text += fmt.Sprintf(", %d dead twins", s.dead)
+	switch {
+	case s.fleet > 0:
+		text += fmt.Sprintf(", %d destinations, %d %% dead", s.fleet+s.dead, s.percentDead())
+	case s.waiting > 0:
+		text += fmt.Sprintf(", %d waiting for %d dead twins", s.waiting, s.dead)
 	}
 	return text
 }
+
+func (s setting) percentDead() int { return 100 * s.dead / (s.fleet + s.dead) }
+
+// isLoaded tells of a setting whose rows show what it costs that there is a lot of
+// something.
+func (s setting) isLoaded() bool { return s.fleet > 0 || s.waiting > 0 }
+
+// usual is the row that others differ from in one thing.
+func usual(apps kind) setting { return setting{apps: apps, outstanding: 128, size: 64, key: "sr25519"} }
 
 // settings returns the rows in the order of the table.
 func settings() []setting {
 	var all []setting
 	for _, apps := range []kind{ordinary, batching} {
-		for _, size := range []int{64, 1024, 16 << 10} {
-			for _, outstanding := range []int{1, 16, 128, 512} {
-				all = append(all, setting{apps: apps, outstanding: outstanding, size: size, key: "sr25519"})
+		all = append(all, matrix(apps)...)
+	}
+	for _, apps := range []kind{ordinary, batching} {
+		all = append(all, destinations(apps)...)
+	}
+	for _, apps := range []kind{ordinary, batching} {
+		for _, waiting := range []int{1000, 10_000, 100_000, 1_000_000} {
+			s := usual(apps)
+			s.dead, s.waiting = 1000, waiting
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// matrix is one relay that asks another.
+func matrix(apps kind) []setting {
+	var all []setting
+	each := []int{1, 16, 128, 512}
+	for _, size := range []int{64, 1024, 16 << 10} {
+		for _, outstanding := range each {
+			s := usual(apps)
+			s.size, s.outstanding = size, outstanding
+			all = append(all, s)
+		}
+	}
+	for _, outstanding := range each {
+		s := usual(apps)
+		s.version1, s.outstanding = true, outstanding
+		all = append(all, s)
+	}
+	s := usual(apps)
+	s.key = "ed25519"
+	all = append(all, s)
+	for _, fsync := range []string{"everysec", "always"} {
+		s := usual(apps)
+		s.fsync = fsync
+		all = append(all, s)
+	}
+	return all
+}
+
+// destinations is one relay that asks many. Ten requests wait for each that is dead.
+func destinations(apps kind) []setting {
+	var all []setting
+	for _, percent := range []int{0, 10, 90} {
+		for _, count := range []int{1, 10, 100, 1000} {
+			s := usual(apps)
+			s.dead = count * percent / 100
+			s.fleet, s.waiting = count-s.dead, 10*s.dead
+			if percent == 0 || s.dead > 0 {
+				all = append(all, s)
 			}
-		}
-		usual := setting{apps: apps, outstanding: 128, size: 64, key: "sr25519"}
-		for _, outstanding := range []int{1, 16, 128, 512} {
-			old := usual
-			old.version1, old.outstanding = true, outstanding
-			all = append(all, old)
-		}
-		other := usual
-		other.key = "ed25519"
-		all = append(all, other)
-		for _, fsync := range []string{"everysec", "always"} {
-			kept := usual
-			kept.fsync = fsync
-			all = append(all, kept)
-		}
-		for _, dead := range []int{9, 900} {
-			some := usual
-			some.dead = dead
-			all = append(all, some)
 		}
 	}
 	return all
