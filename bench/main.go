@@ -42,6 +42,7 @@ type options struct {
 	only     *regexp.Regexp
 	rounds   int
 	duration time.Duration
+	idle     time.Duration
 	nats     bool
 }
 
@@ -52,12 +53,13 @@ func readOptions(args []string) (options, error) {
 	only := flags.String("only", "", "`pattern` of the rows to measure, such as '128 × 64 B.*everysec'")
 	flags.IntVar(&o.rounds, "rounds", 3, "`times` that each row is measured, in turn; the table has medians")
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "`time` of one measurement")
+	flags.DurationVar(&o.idle, "idle", 30*time.Second, "`time` of the row that measures idle relays")
 	flags.BoolVar(&o.nats, "nats", true, "measure the NATS pair too")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if flags.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
-		return o, errors.New("there are no arguments; -rounds and -duration are more than 0")
+	if flags.NArg() > 0 || o.rounds < 1 || o.duration <= 0 || o.idle <= 0 {
+		return o, errors.New("there are no arguments; -rounds, -duration and -idle are more than 0")
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -80,7 +82,12 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
-	if len(t.rows) == 0 && ctx.Err() == nil {
+	if o.only.MatchString("idle") && ctx.Err() == nil {
+		if t.idle, err = measureIdle(ctx, o); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("idle: %w", err)
+		}
+	}
+	if len(t.rows) == 0 && t.idle == nil && ctx.Err() == nil {
 		return errors.New("-only fits no row")
 	}
 	fmt.Printf("\n%d CPUs, %s, medians of %d × %s\n\n", runtime.NumCPU(), runtime.Version(), o.rounds, o.duration)

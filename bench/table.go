@@ -31,6 +31,7 @@ type row struct {
 type table struct {
 	options options
 	rows    []row
+	idle    *idleness
 }
 
 // measure adds a row, unless it was not asked for. Ours and the others take turns, so
@@ -219,5 +220,8 @@ func (t *table) print(w io.Writer) {
 		if text == "" {
 			fmt.Fprintln(w)
 		}
+	}
+	if t.idle != nil {
+		fmt.Fprintln(w, t.idle)
 	}
 }
