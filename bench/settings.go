@@ -51,6 +51,18 @@ func (s setting) percentDead() int { return 100 * s.dead / (s.fleet + s.dead) }
 // something.
 func (s setting) isLoaded() bool { return s.fleet > 0 || s.waiting > 0 }
 
+// grows returns how much there is of what grows from row to row, and what the rows
+// have in common; 0 where nothing grows.
+func (s setting) grows() (name string, amount int) {
+	switch {
+	case s.fleet > 0:
+		return fmt.Sprintf("%s, destinations, %d %% dead", s.apps, s.percentDead()), s.fleet + s.dead
+	case s.waiting > 0:
+		return fmt.Sprintf("%s, requests waiting", s.apps), s.waiting
+	}
+	return "", 0
+}
+
 // usual is the row that others differ from in one thing.
 func usual(apps kind) setting { return setting{apps: apps, outstanding: 128, size: 64, key: "sr25519"} }
 

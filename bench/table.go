@@ -221,6 +221,7 @@ func (t *table) print(w io.Writer) {
 			fmt.Fprintln(w)
 		}
 	}
+	printGrowths(w, t.rows)
 	if t.idle != nil {
 		fmt.Fprintln(w, t.idle)
 	}
