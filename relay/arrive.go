@@ -16,22 +16,62 @@ import (
 // means that Redis has it, now or since an earlier time: the service gets it
 // once, or the source an error reply. A *msgbus.Refusal means that it was not
 // taken: it may be later (QueueFull), or never (BelowWindow).
-func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) error {
+func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) (err error) {
 	r.seen(ctx, m.Source)
-	return r.acceptRequest(ctx, nil, 0, m, digestOf(m.Signature))
+	a, err := r.arrivalAlone(m, digestOf(m.Signature))
+	if err != nil {
+		return err
+	}
+	r.write(a)
+	a.tell = func(why error) { err = why }
+	r.requests.run(ctx, lot{m.Source, m.Epoch, m.Now / 60}, a)
+	return err
+}
+
+// A lot is what single requests have in common that can be taken in one step: who
+// sent them, his epoch, and the minute in which they were signed.
+type lot struct {
+	source uint32
+	epoch  string
+	minute int64
+}
+
+// takeLot takes single requests together, and then once more those that turned out to
+// need an error reply.
+func (r *Relay) takeLot(ctx context.Context, l lot, arrivals []*arrival) {
+	t := &msgbus.Transfer{Source: l.source, Epoch: l.epoch, Signed: 60 * l.minute}
+	for len(arrivals) > 0 {
+		again, err := r.handIn(ctx, t, arrivals)
+		if err != nil {
+			for _, a := range arrivals {
+				a.tell(err)
+			}
+		}
+		arrivals = again
+	}
 }
 
 // acceptRequest takes a request that came by HTTP or a lane, or, with a claim,
 // from the remote queue.
 func (r *Relay) acceptRequest(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message, digest string) error {
+	a, err := r.arrivalAlone(m, digest)
+	if err != nil {
+		return err
+	}
+	a.Position = position
+	return r.accept(ctx, c, a)
+}
+
+// arrivalAlone checks a request that is in no transfer.
+func (r *Relay) arrivalAlone(m *msgbus.Message, digest string) (*arrival, error) {
 	_, number, ok := msgbus.ParseUID(m.UID)
 	if !ok && m.Epoch != "" {
-		return msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
+		return nil, msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
 	}
-	return r.accept(ctx, c, &arrival{
-		Acceptance: msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command, Position: position},
+	return &arrival{
+		Acceptance: msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command},
 		message:    m, refusal: r.checkServable(m),
-	})
+	}, nil
 }
 
 // An arrival is a request on its way to its service, or, with a refusal, back to
@@ -40,7 +80,7 @@ type arrival struct {
 	msgbus.Acceptance
 	message *msgbus.Message
 	refusal *msgbus.Refusal
-	tell    func(error) // of one of a transfer: notes what became of it
+	tell    func(error) // of one that is taken with others: notes what became of it
 }
 
 // write fills in what the storage keeps of an arrival.
@@ -144,16 +184,36 @@ func notAllowed(twin uint32) *msgbus.Refusal {
 // that no more is to be done: the app has it, or its request has ended.
 func (r *Relay) AcceptReply(ctx context.Context, m *msgbus.Message) error {
 	r.seen(ctx, m.Source)
-	return r.acceptReply(ctx, m)
+	reply := &single{message: m}
+	r.replies.run(ctx, m.Source, reply)
+	return reply.err
 }
 
-func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) (err error) {
-	t := &msgbus.Transfer{Source: m.Source, Messages: []msgbus.Outgoing{{Kind: msgbus.ReplyParcel, Message: m}}}
-	errs := make([]error, 1)
-	if err := r.takeReplies(ctx, t, errs); err != nil {
-		return err
+// A single is a reply that is in no transfer.
+type single struct {
+	message *msgbus.Message
+	err     error // what became of it
+}
+
+// takeSingles takes single replies of one twin together.
+func (r *Relay) takeSingles(ctx context.Context, source uint32, replies []*single) {
+	t := &msgbus.Transfer{Source: source}
+	for _, s := range replies {
+		t.Messages = append(t.Messages, msgbus.Outgoing{Kind: msgbus.ReplyParcel, Message: s.message})
 	}
-	return errs[0]
+	errs := make([]error, len(replies))
+	err := r.takeReplies(ctx, t, errs)
+	for i, s := range replies {
+		if s.err = errs[i]; err != nil {
+			s.err = err
+		}
+	}
+}
+
+func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) error {
+	reply := &single{message: m}
+	r.takeSingles(ctx, m.Source, []*single{reply})
+	return reply.err
 }
 
 // answer ends a request with a service's reply.

@@ -210,9 +210,9 @@ func TestRequestsInTheRemoteQueueAreServed(t *testing.T) {
 	b.reply(b.service("open.x"), nil)
 	w.awaitSendings(t, 1001, 1)
 
-	b.push("msgbus.system.remote", pushed(map[string]any{"cmd": "secret"}))
+	b.push("msgbus.system.remote", pushed(map[string]any{"cmd": "secret", "uid": "1002.10"}))
 	answer := parse(t, w.awaitSendings(t, 1001, 2)[1].message)
-	expect(t, "the error reply", answer, map[string]any{"uid": "1002.9", "err": `command "secret" cannot be called from remote`})
+	expect(t, "the error reply", answer, map[string]any{"uid": "1002.10", "err": `command "secret" cannot be called from remote`})
 
 	for i, c := range []struct {
 		name    string

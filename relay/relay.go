@@ -76,8 +76,11 @@ type Relay struct {
 	refusal zerolog.Logger // the log, for what an app gone wrong can cause without end
 	lanes   *lanes
 	sent    *sent
-	hasten  throttle
-	held    onset // expiry is held; for the one goroutine that expires
+	// What came to the doors of version 1.
+	requests *gatherer[lot, *arrival]
+	replies  *gatherer[uint32, *single]
+	hasten   throttle
+	held     onset // expiry is held; for the one goroutine that expires
 
 	ready     chan struct{} // closed at the first session
 	readyOnce sync.Once
@@ -96,6 +99,7 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		ready:   make(chan struct{}),
 	}
 	r.lanes = newLanes(opts.Workers, r.serveLane)
+	r.requests, r.replies = newGatherer(r.takeLot), newGatherer(r.takeSingles)
 	return r
 }
 

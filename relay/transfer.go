@@ -54,7 +54,7 @@ func (r *Relay) takeRequests(ctx context.Context, t *msgbus.Transfer, errs []err
 				return err
 			}
 			r.write(a)
-			a.tell = func(err error) { errs[i] = err }
+			a.tell = func(err error) { errs[i] = later(err) }
 			arrivals = append(arrivals, a)
 			return nil
 		})
@@ -64,6 +64,14 @@ func (r *Relay) takeRequests(ctx context.Context, t *msgbus.Transfer, errs []err
 		return err
 	}
 	_, err = r.handIn(ctx, unsigned(t), again)
+	return err
+}
+
+// later has the sender of a transfer put off a request whose queue is full.
+func later(err error) error {
+	if refusal := (*msgbus.Refusal)(nil); errors.As(err, &refusal) && refusal.Reason == msgbus.QueueFull {
+		return &msgbus.Deferral{Reason: refusal.Reason, Detail: refusal.Text, After: fullRest}
+	}
 	return err
 }
 
@@ -113,9 +121,6 @@ func (r *Relay) handIn(ctx context.Context, t *msgbus.Transfer, arrivals []*arri
 	}
 	for i, a := range arrivals {
 		retry, err := r.arrived(a, outcomes[i])
-		if refusal := (*msgbus.Refusal)(nil); errors.As(err, &refusal) && refusal.Reason == msgbus.QueueFull {
-			err = &msgbus.Deferral{Reason: refusal.Reason, Detail: refusal.Text, After: fullRest}
-		}
 		a.tell(err)
 		if retry {
 			r.write(a)
