@@ -25,7 +25,7 @@ func (d *Directory) Verify(ctx context.Context, id uint32, message, signature []
 	if err != nil {
 		return err
 	}
-	if misfit := Verify(rec.PublicKey, message, signature); misfit != nil {
+	if misfit := d.keys.verify(rec.PublicKey, message, signature); misfit != nil {
 		now, err := d.refetch(ctx, rec)
 		switch {
 		case err != nil:
@@ -33,7 +33,7 @@ func (d *Directory) Verify(ctx context.Context, id uint32, message, signature []
 		case now.PublicKey == rec.PublicKey:
 			return misfit
 		}
-		if misfit = Verify(now.PublicKey, message, signature); misfit == nil {
+		if misfit = d.keys.verify(now.PublicKey, message, signature); misfit == nil {
 			d.want(ctx, id)
 		}
 		return misfit
@@ -45,7 +45,7 @@ func (d *Directory) Verify(ctx context.Context, id uint32, message, signature []
 	case now.PublicKey == rec.PublicKey:
 		return nil
 	}
-	return Verify(now.PublicKey, message, signature)
+	return d.keys.verify(now.PublicKey, message, signature)
 }
 
 // claimed returns the record of the twin that a message claims to be from, before

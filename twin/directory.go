@@ -67,6 +67,7 @@ type Directory struct {
 	known    *otter.Cache[uint32, entry] // entries with a record
 	unknown  *otter.Cache[uint32, entry] // the others
 	changing sync.Mutex                  // held while an entry is changed
+	keys     *verifier
 
 	// What strangers cause is counted, and made-up twins apart from signatures that
 	// do not fit: a flood of the one must not hide a key change from the other.
@@ -95,6 +96,7 @@ func NewDirectory(src Source, opts Options) *Directory {
 		opts:    opts,
 		known:   otter.Must(&otter.Options[uint32, entry]{MaximumSize: opts.Size}),
 		unknown: otter.Must(&otter.Options[uint32, entry]{MaximumSize: max(1, opts.Size/10)}),
+		keys:    newVerifier(),
 
 		newcomers: newClaims(opts.Claims),
 		misfits:   newClaims(opts.Claims),
