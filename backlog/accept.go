@@ -63,17 +63,25 @@ func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests [
 	keys = append(keys, s.keys.sessions(), claim, s.keys.openCounts())
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
 		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies, transfer.Digest}
+	commands := newNumbering[string]()
 	for _, r := range requests {
-		kind := "deliver"
+		commands.of(r.Command)
+	}
+	args = append(args, len(commands.names))
+	for _, cmd := range commands.names {
+		keys = append(keys, s.keys.command(cmd))
+		args = append(args, cmd)
+	}
+	for _, r := range requests {
+		kind := side(r.Left)
 		if r.Refused {
 			kind = "refuse"
 		}
-		keys = append(keys, s.keys.command(r.Command))
 		position := ""
 		if c != nil {
 			position = strconv.Itoa(r.Position)
 		}
-		args = append(args, kind, r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Command, side(r.Left), r.Body, position)
+		args = append(args, kind, commands.of(r.Command), r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Body, position)
 	}
 	return call{s.scripts.accept, keys, args}, nil
 }
@@ -161,13 +169,21 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts()}
 	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
+	twins := newNumbering[uint32]()
+	for _, d := range departures {
+		twins.of(d.Open.Source)
+	}
+	args = append(args, len(twins.names))
+	for _, twin := range twins.names {
+		keys = append(keys, s.keys.laneReplies(id(twin)))
+		args = append(args, id(twin))
+	}
 	for _, d := range departures {
 		epoch := d.Open.Epoch
 		if epoch == "" {
 			epoch = noEpoch
 		}
-		keys = append(keys, s.keys.laneReplies(id(d.Open.Source)))
-		args = append(args, d.Position, d.Open.UID, id(d.Open.Source), epoch, d.Open.Record, d.Body)
+		args = append(args, d.Position, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, d.Body)
 	}
 	departed, batch := s.withFetch(ctx, call{s.scripts.depart, keys, args}, twin)
 	result, err := departed.StringSlice()

@@ -41,8 +41,8 @@ func (r *rig) signed(s *backlog.Store, digest string, requests ...msgbus.Accepta
 }
 
 // Somebody records a transfer and plays it again, to any relay of the twin: also one
-// whose messages would not tell that they have been here. (accept.lua: without the
-// HSETNX.)
+// whose messages would not tell that they have been here. (accept.lua: without
+// sign(ARGV[11]).)
 func TestTransferIsAcceptedOncePerSignature(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		first, second := r.join(instance("a")), r.join(instance("b"))
@@ -58,7 +58,7 @@ func TestTransferIsAcceptedOncePerSignature(t *testing.T) {
 }
 
 // A full Redis takes nothing of a transfer, its signature neither. (accept.lua:
-// without the HSETNX, whose refusal is the first.)
+// with a make_room before the writes.)
 func TestTransferThatAFullRedisDidNotTakeIsNoRepeat(t *testing.T) {
 	r := onReal(t)
 	s := r.join()

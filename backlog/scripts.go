@@ -44,13 +44,14 @@ func loadScripts() (*scripts, error) {
 		return redis.NewScript(text)
 	}
 	onClaims := func(name string) *redis.Script { return load("claims", name) }
+	onBatches := func(name string) *redis.Script { return load("batch", name) }
 	s := &scripts{
 		join: load("join"), renew: load("renew"), leave: onClaims("leave"), ended: load("ended"), recover: onClaims("recover"),
 		take: onClaims("take"), admit: load("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
 		setApart: onClaims("set_apart"), tell: load("tell"),
 		fetch: load("fetch"), settle: load("settle"), fail: load("fail"), exhausted: load("exhausted"),
 		lanes: load("lanes"), hasten: load("hasten"),
-		accept: load("accept"), proxy: load("proxy"), depart: load("depart"), answer: load("answer"),
+		accept: onBatches("accept"), proxy: load("proxy"), depart: onBatches("depart"), answer: load("answer"),
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
 		hold: load("hold"), transferKeys: load("transfer_keys"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),

@@ -15,7 +15,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', int(now), 'LIMI
   local asked_by, uid = string.match(id, '^(%d+ [%x-]+) (.+)$')
   local left, record = without(redis.call('HGET', KEYS[3], uid), asked_by .. ' ')
   redis.call('ZREM', KEYS[2], id) -- first, because it frees
-  tally(KEYS[4], record, -1)
+  tally(KEYS[4], counted_as(record), -1)
   if left ~= '' then
     redis.call('HSET', KEYS[3], uid, left)
   else

@@ -2,55 +2,100 @@
 -- that they answer, and marks them as dealt with in the claim.
 --
 -- KEYS 1 sessions, 2 claim, 3 open, 4 open deadlines, 5 replies,
---      6 replies' deadlines, 7 lanes, 8 open counts, then the lane replies for each message
+--      6 replies' deadlines, 7 lanes, 8 open counts, then the lane replies of each
+--      twin
 -- ARGV 1 session, 2 ms that a reply without a record may wait, 3 µs from the
---      acceptance of a request without an epoch to its reply, then for each
---      message: position in the claim from 0, uid, twin that asked, epoch or
---      '-', the record's line in open or '' when there is none, body
+--      acceptance of a request without an epoch to its reply, 4 number of twins T,
+--      then T twins that asked, then for each message: position in the claim from
+--      0, uid, which of the twins from 1 to T, epoch or '-', the record's line in
+--      open or '' when there is none, body
 -- Returns 'sent' or 'late' for each message; the error FENCED.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
-make_room(KEYS[2])
-local result = {}
-local lane = 8
-for a = 4, #ARGV, 6 do
-  lane = lane + 1
-  local uid, twin, epoch, record = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
-  local id = twin .. ' ' .. epoch .. ' ' .. uid
-  local deadline = int(now + ARGV[2])
-  local not_before = now_us
-  local open = true
-  if record ~= '' then
-    local left
-    left, open = without(redis.call('HGET', KEYS[3], uid), record)
-    if open then
-      tally(KEYS[8], open, -1)
-      redis.call('ZREM', KEYS[4], id)
-      if left ~= '' then
-        redis.call('HSET', KEYS[3], uid, left)
-      else
-        redis.call('HDEL', KEYS[3], uid)
-      end
-      local ends, accepted = string.match(record, '^%d+ [%x-]+ (%d+) (%d+) ')
-      deadline = ends
-      if epoch == '-' then
-        not_before = math.max(now_us, math.min(now_us + ARGV[3], accepted * 1000 + ARGV[3]))
-      end
+local twins = tonumber(ARGV[4])
+local first = 5 + twins
+local uids = {}
+for a = first, #ARGV, 6 do
+  if ARGV[a + 4] ~= '' then
+    uids[#uids + 1] = ARGV[a + 1]
+  end
+end
+local records = look_up(KEYS[3], uids)
+
+local result, positions = {}, {}
+local changed, closed, counts = {}, {}, {} -- uid → true, ids, name of a count → records closed
+local is_sent, bodies, deadlines = {}, {}, {}
+local on_lane, due = {}, {} -- of each twin: {score, id, …}, when its first reply is due
+
+-- close takes away the record that a reply answers, and tells whether it was
+-- there still.
+local function close(uid, id, record)
+  local left, open = without(records[uid], record)
+  if open then
+    records[uid], changed[uid] = left, true
+    closed[#closed + 1] = id
+    local name = counted_as(open)
+    if name then
+      counts[name] = (counts[name] or 0) + 1
     end
   end
-  if record == '' and redis.call('HEXISTS', KEYS[5], id) == 1 then
-    open = false -- the one that came first is on its way
+  return open
+end
+
+for a = first, #ARGV, 6 do
+  local position, uid, at, epoch, record, body = unpack(ARGV, a, a + 5)
+  at = tonumber(at)
+  local id = ARGV[4 + at] .. ' ' .. epoch .. ' ' .. uid
+  local open, deadline, accepted
+  if record ~= '' then
+    open = close(uid, id, record)
+    deadline, accepted = string.match(record, '^%d+ [%x-]+ (%d+) (%d+) ')
+  else -- one that came first is on its way
+    open = not is_sent[id] and redis.call('HEXISTS', KEYS[5], id) == 0
   end
-  redis.call('LSET', KEYS[2], ARGV[a], DEALT_WITH)
   if open then
-    redis.call('HSET', KEYS[5], id, ARGV[a + 5])
-    redis.call('ZADD', KEYS[6], deadline, id)
+    local not_before = now_us
+    if epoch == '-' and accepted then
+      not_before = math.max(now_us, math.min(now_us + ARGV[3], accepted * 1000 + ARGV[3]))
+    end
+    is_sent[id] = true
+    bodies[#bodies + 1] = id
+    bodies[#bodies + 1] = body
+    deadlines[#deadlines + 1] = deadline or int(now + ARGV[2])
+    deadlines[#deadlines + 1] = id
     -- The position keeps replies of one step in their order.
-    redis.call('ZADD', KEYS[lane], int(not_before + ARGV[a]), id)
-    redis.call('ZADD', KEYS[7], 'NX', int(not_before / 1000), twin)
+    add(on_lane, at, int(not_before + position), id)
+    due[at] = due[at] or int(not_before / 1000)
   end
+  positions[#positions + 1] = position
   result[#result + 1] = open and 'sent' or 'late'
+end
+
+make_room(KEYS[2])
+local left, empty = {}, {}
+for uid in pairs(changed) do
+  if records[uid] == '' then
+    empty[#empty + 1] = uid
+  else
+    left[#left + 1] = uid
+    left[#left + 1] = records[uid]
+  end
+end
+in_calls('HDEL', KEYS[3], empty)
+in_calls('HSET', KEYS[3], left)
+in_calls('ZREM', KEYS[4], closed)
+for name, n in pairs(counts) do
+  tally(KEYS[8], name, -n)
+end
+deal_with(KEYS[2], positions)
+in_calls('HSET', KEYS[5], bodies)
+in_calls('ZADD', KEYS[6], deadlines)
+for at = 1, twins do
+  if due[at] then
+    in_calls('ZADD', KEYS[8 + at], on_lane[at])
+    redis.call('ZADD', KEYS[7], 'NX', due[at], ARGV[4 + at])
+  end
 end
 return result
