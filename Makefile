@@ -29,7 +29,7 @@ ARGS ?=
 ROW ?= .
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test test-all chaos bench bench-compare fuzz lint install uninstall clean
+.PHONY: help build demo test test-all chaos simulation bench bench-compare fuzz lint install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ test-all: test fuzz ## make test, and what takes longer
 chaos: ## every failure that the relay must survive, in full, and a table (two hours; ROW=TestName for one)
 	scripts/test-deps
 	$(GO) test -count=1 -timeout 3h -v -run '$(ROW)' ./test/chaos -full
+
+simulation: ## one relay and ten thousand twins that come and go, on a fake clock, and what a twin costs
+	$(GO) test -count=1 -timeout 1h -v ./test/simulation -full $(ARGS)
 
 bench: build ## round trips/s, and a pair of NATS servers beside it (ARGS='-only PATTERN' for some rows)
 	scripts/test-deps
