@@ -25,11 +25,11 @@ import (
 // wire between relays as msgbusd has them; what is missing is a relay and a Redis
 // behind them: an echo answers at once. Its process is counted apart.
 type fleet struct {
-	count     int
-	port      int
-	key       string // type
-	askerAt   string
-	askerName string // account
+	count        int
+	port         int
+	key          string // type
+	askerAt      string
+	askerAccount string // account
 }
 
 const firstOfFleet = 2001
@@ -43,14 +43,14 @@ func (f *fleet) flags() *flag.FlagSet {
 	flags.IntVar(&f.port, "port", 0, "`port` of all of them")
 	flags.StringVar(&f.key, "key", "sr25519", "`type` of their keys")
 	flags.StringVar(&f.askerAt, "asker-at", "", "`address` of the relay that asks them")
-	flags.StringVar(&f.askerName, "asker", "", "`account` of its twin")
+	flags.StringVar(&f.askerAccount, "asker", "", "`account` of its twin")
 	return flags
 }
 
 // args are what flags reads.
 func (f *fleet) args() []string {
 	return []string{fleetMode, "-count", strconv.Itoa(f.count), "-port", strconv.Itoa(f.port), "-key", f.key,
-		"-asker-at", f.askerAt, "-asker", f.askerName}
+		"-asker-at", f.askerAt, "-asker", f.askerAccount}
 }
 
 // records are what a registry says of the fleet. Each twin has an address of
@@ -83,7 +83,7 @@ func runFleet(ctx context.Context, args []string) error {
 	if err := f.flags().Parse(args); err != nil {
 		return err
 	}
-	asker, err := twin.NewRecord(asker, f.askerName, f.askerAt)
+	asker, err := twin.NewRecord(asker, f.askerAccount, f.askerAt)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,16 @@
 // Command bench measures msgbusd on this machine: two real relays, each with a real
 // Redis server, and apps that ask across them. In the same minutes it measures what
 // people would choose instead, a pair of NATS servers, plain and with apps that sign
-// and verify each message; so that ratios say something where machines differ.
+// and verify each message; so that ratios say something where machines differ. Other
+// rows show what becomes of it when there are many twins, of which some are dead, when
+// many requests wait for those, and when there is nothing to do.
 //
 //	make bench
-//	make bench ARGS='-only "128 × 64 B" -rounds 5'
+//	make bench ARGS='-only "128 × 64 B, sr25519$$" -rounds 5'
+//	make bench ARGS='-only destinations'
+//	make bench ARGS='-only waiting'
+//	make bench ARGS='-only v1'
+//	make bench ARGS='-only idle -idle 1m'
 //
 // Everything stays on loopback, and ends with it.
 package main

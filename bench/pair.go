@@ -68,11 +68,7 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 	}
 	startServices := func() error { return p.startServices(s, machines[1]) }
 	if s.fleet > 0 {
-		f, err := p.newFleet(s, machines[0])
-		if err != nil {
-			return p, err
-		}
-		twins, err := f.records()
+		f, twins, err := p.newFleet(s, machines[0])
 		if err != nil {
 			return p, err
 		}
@@ -88,15 +84,8 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 			return p, err
 		}
 	}
-	for _, server := range p.redis {
-		if err = server.awaitSaid(ctx, "Ready to accept connections"); err != nil {
-			return p, err
-		}
-	}
-	for _, relay := range p.relays {
-		if err = relay.awaitSaid(ctx, "serving"); err != nil {
-			return p, err
-		}
+	if err = p.awaitMachines(ctx); err != nil {
+		return p, err
 	}
 	if err = startServices(); err != nil {
 		return p, err
@@ -139,19 +128,35 @@ func (p *pair) prepare(m *machine, s setting) (err error) {
 	return p.startRedis(*m, s)
 }
 
+func (p *pair) awaitMachines(ctx context.Context) error {
+	for _, server := range p.redis {
+		if err := server.awaitSaid(ctx, "Ready to accept connections"); err != nil {
+			return err
+		}
+	}
+	for _, relay := range p.relays {
+		if err := relay.awaitSaid(ctx, "serving"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (p *pair) startServices(s setting, m machine) (err error) {
 	p.asked = []int{m.twin}
 	p.services, err = p.start("services", p.program, "bench", "--serve", "--apps", string(s.apps), "--outstanding", "16", "--redis", m.redisAt)
 	return err
 }
 
-func (p *pair) newFleet(s setting, asker machine) (*fleet, error) {
+func (p *pair) newFleet(s setting, asker machine) (*fleet, []twin.Record, error) {
 	port, release, err := freeport.Reserve()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.reserved = append(p.reserved, release)
-	return &fleet{count: s.fleet, port: port, key: s.key, askerAt: asker.relayAt, askerName: asker.record.Account}, nil
+	f := &fleet{count: s.fleet, port: port, key: s.key, askerAt: asker.relayAt, askerAccount: asker.record.Account}
+	records, err := f.records()
+	return f, records, err
 }
 
 func (p *pair) startFleet(f *fleet) error {
