@@ -49,6 +49,7 @@ type options struct {
 	rounds   int
 	duration time.Duration
 	idle     time.Duration
+	settle   time.Duration
 	nats     bool
 }
 
@@ -60,12 +61,13 @@ func readOptions(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "`times` that each row is measured, in turn; the table has medians")
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "`time` of one measurement")
 	flags.DurationVar(&o.idle, "idle", 30*time.Second, "`time` of the row that measures idle relays")
+	flags.DurationVar(&o.settle, "settle", 30*time.Second, "`time` after dead twins are asked first, when relays try them more often than later")
 	flags.BoolVar(&o.nats, "nats", true, "measure the NATS pair too")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if flags.NArg() > 0 || o.rounds < 1 || o.duration <= 0 || o.idle <= 0 {
-		return o, errors.New("there are no arguments; -rounds, -duration and -idle are more than 0")
+	if flags.NArg() > 0 || o.rounds < 1 || o.duration <= 0 || o.idle <= 0 || o.settle < 0 {
+		return o, errors.New("there are no arguments; -rounds, -duration and -idle are more than 0, -settle is not less")
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {

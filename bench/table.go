@@ -60,6 +60,9 @@ func (t *table) measure(ctx context.Context, s setting) error {
 		if err := p.askDead(ctx, s.dead, s.waiting); err != nil {
 			return err
 		}
+		if err := pass(ctx, t.options.settle); err != nil {
+			return err
+		}
 	}
 	for range t.options.rounds {
 		m, err := p.measure(ctx, s, t.options.duration)
