@@ -53,7 +53,7 @@ chaos: ## every failure that the relay must survive, in full, and a table (two h
 	$(GO) test -count=1 -timeout 3h -v -run '$(ROW)' ./test/chaos -full
 
 simulation: ## one relay and ten thousand twins that come and go, on a fake clock, and what a twin costs
-	$(GO) test -count=1 -timeout 1h -v ./test/simulation -full $(ARGS)
+	$(GO) test -count=1 -timeout 2h -v ./test/simulation -full $(ARGS)
 
 bench: build ## round trips/s, and a pair of NATS servers beside it (ARGS='-only PATTERN' for some rows)
 	scripts/test-deps
