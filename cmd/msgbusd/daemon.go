@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -51,15 +49,6 @@ func daemonCommand(c *cli.Context, s streams) error {
 	}
 	collectSeldom()
 	return d.run(c.Context)
-}
-
-// collectSeldom trades memory for time. A relay holds a few MiB, and makes garbage of
-// each message: by Go's default it would be collected at twice those few MiB, many
-// times a second under load. GOGC, if it is set, stands.
-func collectSeldom() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
 }
 
 // nothingSet tells that somebody just typed msgbusd. Under systemd something
@@ -169,6 +158,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 		defer stopWork()
 		workErr = d.work(work)
 	})
+	group.Go(func() { giveBack(work) })
 	group.Go(func() {
 		<-work.Done()
 		d.ready.stop()
