@@ -39,12 +39,20 @@ func (s *Store) AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []
 
 func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 	session, claim := s.claimAtStake(c)
+	queues, lanes := newNumbering[string](), newNumbering[uint32]()
+	for _, a := range answers {
+		queues.of(a.Entry.Message.ReturnQueue)
+		lanes.of(a.Entry.Message.Destinations[0])
+	}
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
-	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead}
+	keys = append(keys, queues.names...)
+	for _, twin := range lanes.names {
+		lane := id(twin)
+		keys = append(keys, s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane))
+	}
+	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead, len(queues.names)}
 	for _, a := range answers {
 		m := a.Entry.Message
-		lane := id(m.Destinations[0])
-		keys = append(keys, m.ReturnQueue, s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane))
 		outcome, position := "answered", ""
 		if a.Failed {
 			outcome = "failed"
@@ -52,7 +60,7 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		if c != nil && a.Position >= 0 {
 			position = strconv.Itoa(a.Position)
 		}
-		args = append(args, m.UID, a.Entry.Head, outcome, flag(m.Proxied), position, a.Body)
+		args = append(args, m.UID, a.Entry.Head, outcome, flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
 	}
 	return call{s.scripts.answer, keys, args}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -113,13 +114,19 @@ func (s *Store) SettleAndFetch(ctx context.Context, twin uint32, o msgbus.Settle
 func (s *Store) settle(ctx context.Context, twin uint32, o msgbus.Settlement, fetch uint32) (*msgbus.Batch, error) {
 	t := id(twin)
 	rest := min(max(o.Why.After, firstRest), longestRest)
-	args := []any{flag(o.Answered), t, rest.Milliseconds(), string(o.Why.Reason), o.Why.Detail}
+	var requests, replies, putOff []any
 	for _, p := range o.Settled {
-		args = append(args, string(p.Kind), p.ID)
+		if p.Kind == msgbus.ReplyParcel {
+			replies = append(replies, p.ID)
+		} else {
+			requests = append(requests, p.ID)
+		}
 	}
 	for _, p := range o.PutOff {
-		args = append(args, "later", p.ID)
+		putOff = append(putOff, p.ID)
 	}
+	args := []any{flag(o.Answered), t, rest.Milliseconds(), string(o.Why.Reason), o.Why.Detail, len(requests), len(replies)}
+	args = slices.Concat(args, requests, replies, putOff)
 	settled, batch := s.withFetch(ctx, call{s.scripts.settle,
 		[]string{s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t), s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(),
 			s.keys.laneLater(t), s.keys.lanesLater()},

@@ -4,12 +4,12 @@
 -- was emptied) is left alone.
 --
 -- KEYS 1 backlog, 2 deadlines, 3 stats, 4 dead letters, 5 sessions, 6 claim,
---      then for each message its return queue, lane requests, lane tries, lane
---      later
+--      then the return queues, then for each lane its requests, tries and later
 -- ARGV 1 session or '' when no claim is at stake, 2 seconds that a return queue
---      is kept, 3 bound of the dead letters, then for each message: uid, the
---      entry's head, 'answered' or 'failed', '1' when a service may have
---      answered to the queue itself, position in the claim from 0 or '', body
+--      is kept, 3 bound of the dead letters, 4 number of return queues, then for
+--      each message: uid, the entry's head, 'answered' or 'failed', '1' when a
+--      service may have answered to the queue itself, position in the claim from 0
+--      or '', which of the return queues and of the lanes from 1, body
 -- Returns for each message 'answered', 'failed', 'late' when it has ended
 -- before, 'kept' when the service answered itself, or 'wrong_type' when the
 -- return queue is no list and the reply went to the dead letters; the error
@@ -18,44 +18,83 @@
 if ARGV[1] ~= '' and fenced(KEYS[5], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
-local result = {}
+local uids = {}
+for a = 5, #ARGV, 8 do
+  uids[#uids + 1] = ARGV[a]
+end
+local result, dealt_with, unread = {}, {}, {}
+local ended, is_ended, on_lane = {}, {}, {}
 local counts = {answered = 0, failed = 0}
-local key = 7
-for a = 4, #ARGV, 6 do
-  local uid, head, outcome, position, body = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 4], ARGV[a + 5]
-  local entry = redis.call('HGET', KEYS[1], uid)
-  if not entry or string.sub(entry, 1, #head) ~= head then
+
+-- queue_of returns what is known of a return queue, and what is to be pushed to
+-- it. It has no length when its key is of another type.
+local queues = {}
+local function queue_of(r)
+  local queue = queues[r]
+  if not queue then
+    local key = KEYS[6 + r]
+    queue = {key = key, length = list_length(key), replies = {}}
+    queues[r] = queue
+  end
+  return queue
+end
+
+-- end_request ends a request by a reply, and returns what became of that.
+local function end_request(uid, lane, queue, outcome, may_be_answered, body)
+  is_ended[uid] = true
+  ended[#ended + 1] = uid
+  add(on_lane, lane, uid)
+  if not queue.length then
+    counts[outcome] = counts[outcome] + 1
+    unread[#unread + 1] = {queue.key, body}
+    return 'wrong_type'
+  elseif may_be_answered and queue.length > 0 then
+    counts.answered = counts.answered + 1
+    return 'kept'
+  end
+  counts[outcome] = counts[outcome] + 1
+  queue.length = queue.length + 1
+  queue.replies[#queue.replies + 1] = body
+  return outcome
+end
+
+each_value(KEYS[1], uids, function(i, entry)
+  local uid, head, outcome, may_be_answered, position, r, lane, body = unpack(ARGV, 8 * i - 3, 8 * i + 4)
+  if not entry or is_ended[uid] or string.sub(entry, 1, #head) ~= head then
     outcome = 'late'
   else
-    redis.call('HDEL', KEYS[1], uid) -- first, because it frees
-    redis.call('ZREM', KEYS[2], uid)
-    redis.call('ZREM', KEYS[key + 1], uid)
-    redis.call('ZREM', KEYS[key + 2], uid)
-    redis.call('ZREM', KEYS[key + 3], uid)
-    local counted = outcome
-    local ret = KEYS[key]
-    if not is_list(ret) then
-      bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. ret .. ' is not a list', body)
-      outcome = 'wrong_type'
-    elseif ARGV[a + 3] == '1' and redis.call('LLEN', ret) > 0 then
-      redis.call('EXPIRE', ret, ARGV[2])
-      outcome, counted = 'kept', 'answered'
-    else
-      redis.call('RPUSH', ret, body)
-      redis.call('EXPIRE', ret, ARGV[2])
-    end
-    counts[counted] = counts[counted] + 1
+    outcome = end_request(uid, tonumber(lane), queue_of(tonumber(r)), outcome, may_be_answered == '1', body)
   end
   if position ~= '' then
-    make_room(KEYS[6])
-    redis.call('LSET', KEYS[6], position, DEALT_WITH)
+    dealt_with[#dealt_with + 1] = position
   end
-  result[#result + 1] = outcome
-  key = key + 4
+  result[i] = outcome
+end)
+
+in_calls('HDEL', KEYS[1], ended) -- first, because it frees
+in_calls('ZREM', KEYS[2], ended)
+local first_lane = 6 + ARGV[4]
+for lane, on_it in pairs(on_lane) do
+  for key = first_lane + 3 * lane - 2, first_lane + 3 * lane do
+    in_calls('ZREM', KEYS[key], on_it)
+  end
+end
+for _, queue in pairs(queues) do
+  in_calls('RPUSH', queue.key, queue.replies)
+  if queue.length then
+    redis.call('EXPIRE', queue.key, ARGV[2])
+  end
+end
+for _, reply in ipairs(unread) do
+  bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. reply[1] .. ' is not a list', reply[2])
+end
+if #dealt_with > 0 then
+  make_room(KEYS[6])
+  deal_with(KEYS[6], dealt_with)
 end
 for outcome, n in pairs(counts) do
   if n > 0 then
-    redis.call('HINCRBY', KEYS[3], outcome, n)
+    redis.call('HINCRBY', KEYS[3], outcome, int(n))
   end
 end
 return result

@@ -31,6 +31,27 @@ local function look_up(hash, names)
   return found
 end
 
+-- each_value calls see(position in names, value or false) with what a hash has
+-- under each name, in their order, until that returns false. The values may be
+-- large: as many are read at once as are a MiB, if those that come are like the
+-- largest so far.
+local function each_value(hash, names, see)
+  local largest, i, count = 1, 1, 4
+  while i <= #names do
+    local last = math.min(i + count - 1, #names)
+    local values = redis.call('HMGET', hash, unpack(names, i, last))
+    for j = i, last do
+      local value = values[j - i + 1]
+      largest = math.max(largest, value and #value or 0)
+      if see(j, value) == false then
+        return
+      end
+    end
+    i = last + 1
+    count = math.max(1, math.min(AT_ONCE, 4 * count, math.floor(1048576 / largest)))
+  end
+end
+
 -- add appends values to the list that `lists` has under a name.
 local function add(lists, name, ...)
   local list = lists[name]

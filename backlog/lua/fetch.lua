@@ -44,29 +44,33 @@ if probe then
   most = 1
 end
 local batch = {'batch', probe and '1' or ''}
-local function add(kind, id, body)
-  batch[#batch + 1] = kind
-  batch[#batch + 1] = id
-  batch[#batch + 1] = body
-  most = most - 1
-  bytes = bytes - #body
+
+-- add_to_batch puts what is named on the batch, as far as there is room, and
+-- returns the names of which nothing is kept any more.
+local function add_to_batch(kind, names, bodies)
+  local gone = {}
+  each_value(bodies, names, function(i, body)
+    if bytes <= 0 then
+      return false
+    elseif body then
+      batch[#batch + 1] = kind
+      batch[#batch + 1] = names[i]
+      batch[#batch + 1] = body
+      most = most - 1
+      bytes = bytes - #body
+    else
+      gone[#gone + 1] = names[i]
+    end
+  end)
+  return gone
 end
 
 -- Replies first: they end what others wait for, and free the memory of a peer
 -- that is full and takes no requests. Those that would wait for longer than any
 -- reply does are from before Redis's clock was set back, and the oldest.
 local function add_replies(least, latest)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], least, latest, 'LIMIT', 0, most)) do
-    if bytes <= 0 then
-      break
-    end
-    local body = redis.call('HGET', KEYS[7], id)
-    if body then
-      add('reply', id, body)
-    else
-      redis.call('ZREM', KEYS[5], id)
-    end
-  end
+  local ids = redis.call('ZRANGEBYSCORE', KEYS[5], least, latest, 'LIMIT', '0', int(most))
+  in_calls('ZREM', KEYS[5], add_to_batch('reply', ids, KEYS[7]))
 end
 add_replies('(' .. int(now_us + ARGV[8]), '+inf')
 add_replies('-inf', int(now_us))
@@ -76,7 +80,7 @@ if rests_until and (rests_until <= now or rests_until > now + ARGV[7]) then
   rests_until = nil
 end
 if not rests_until and most > 0 then
-  local later = redis.call('ZRANGE', KEYS[9], 0, most - 1, 'WITHSCORES')
+  local later = redis.call('ZRANGE', KEYS[9], '0', int(most - 1), 'WITHSCORES')
   for i = 1, #later, 2 do
     redis.call('ZREM', KEYS[9], later[i])
     redis.call('ZADD', KEYS[4], int(later[i + 1]), later[i])
@@ -84,7 +88,7 @@ if not rests_until and most > 0 then
 end
 
 local function lowest(index)
-  return tonumber(redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')[2] or nil)
+  return tonumber(redis.call('ZRANGE', index, '0', '0', 'WITHSCORES')[2] or nil)
 end
 
 -- last_in_window returns the highest number that the peer can tell from repeats
@@ -101,23 +105,18 @@ if most > 0 and bytes > 0 then
     first = math.floor(failing / 3) % math.max(1, redis.call('ZCARD', KEYS[4]))
   end
   local last = last_in_window()
-  local requests = redis.call('ZRANGE', KEYS[4], first, first + most - 1, 'WITHSCORES')
-  for i = 1, #requests, 2 do
-    if bytes <= 0 or tonumber(requests[i + 1]) > last then
-      break
-    end
-    local body = redis.call('HGET', KEYS[6], requests[i])
-    if body then
-      add('request', requests[i], body)
-    else
-      redis.call('ZREM', KEYS[4], requests[i])
-      redis.call('ZREM', KEYS[8], requests[i])
-    end
+  if last < math.huge then
+    local uids = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', int(last), 'LIMIT', int(first), int(most))
+    local gone = add_to_batch('request', uids, KEYS[6])
+    in_calls('ZREM', KEYS[4], gone)
+    in_calls('ZREM', KEYS[8], gone)
   end
 end
 
 if #batch > 2 then
-  redis.call('HSET', KEYS[3], 'owner', ARGV[1])
+  if lane[1] ~= ARGV[1] then
+    redis.call('HSET', KEYS[3], 'owner', ARGV[1])
+  end
   set_due(now + ARGV[6])
   return batch
 end

@@ -7,27 +7,24 @@
 --      6 replies' deadlines, 7 lane later, 8 lanes later
 -- ARGV 1 '1' when the peer answered, which ends the lane's failing, 2 twin,
 --      3 ms before which nothing put off is offered again, 4 reason, 5 detail,
---      then pairs of kind ('request', 'later' or 'reply') and id
+--      6 number of requests, 7 number of replies, then the ids of the requests, of
+--      the replies and of what is put off
 -- Returns 1.
 
+local requests, replies = 7 + ARGV[6], 7 + ARGV[6] + ARGV[7] -- the last of each in ARGV
+in_calls('ZREM', KEYS[2], ARGV, 8, requests)
+in_calls('ZREM', KEYS[3], ARGV, 8, requests)
+in_calls('ZREM', KEYS[7], ARGV, 8, requests) -- another relay may have put it off since
+in_calls('HDEL', KEYS[5], ARGV, requests + 1, replies)
+in_calls('ZREM', KEYS[4], ARGV, requests + 1, replies)
+in_calls('ZREM', KEYS[6], ARGV, requests + 1, replies)
 local put_off = false
-for i = 6, #ARGV, 2 do
-  local kind, id = ARGV[i], ARGV[i + 1]
-  if kind == 'request' then
-    redis.call('ZREM', KEYS[2], id)
-    redis.call('ZREM', KEYS[3], id)
-    redis.call('ZREM', KEYS[7], id) -- another relay may have put it off since
-  elseif kind == 'reply' then
-    redis.call('HDEL', KEYS[5], id)
-    redis.call('ZREM', KEYS[4], id)
-    redis.call('ZREM', KEYS[6], id)
-  else
-    local n = redis.call('ZSCORE', KEYS[2], id)
-    if n then -- else it has ended meanwhile
-      redis.call('ZREM', KEYS[2], id) -- first, because it frees
-      redis.call('ZADD', KEYS[7], int(n), id)
-      put_off = true
-    end
+for i = replies + 1, #ARGV do
+  local n = redis.call('ZSCORE', KEYS[2], ARGV[i])
+  if n then -- else it has ended meanwhile
+    redis.call('ZREM', KEYS[2], ARGV[i]) -- first, because it frees
+    redis.call('ZADD', KEYS[7], int(n), ARGV[i])
+    put_off = true
   end
 end
 if put_off then
