@@ -83,18 +83,21 @@ local function load_window()
   fresh = true
 end
 
--- seen tells whether the number was accepted; note_seen notes it.
-local function seen(n)
+-- seen tells whether the number was accepted; note_seen notes it. A table in which
+-- numbers are names may take memory for all that are smaller, so text is in it.
+local function seen(text)
+  local n = tonumber(text)
   if n <= high - window then
     return 'below_window'
   end
-  if is_noted[n] or (n <= stored and redis.call('GETBIT', KEYS[11 + slot], int(n % window)) == 1) then
+  if is_noted[text] or (n <= stored and redis.call('GETBIT', KEYS[11 + slot], int(n % window)) == 1) then
     return 'repeat'
   end
 end
-local function note_seen(n)
+local function note_seen(text)
+  local n = tonumber(text)
   noted[#noted + 1] = n
-  is_noted[n] = true
+  is_noted[text] = true
   high = math.max(high, n)
 end
 
@@ -293,7 +296,6 @@ end
 sign(ARGV[11])
 for a = first, #ARGV, 8 do
   local kind, c, n, digest, uid, life, body, position = unpack(ARGV, a, a + 7)
-  n = tonumber(n)
   local queue, outcome
   if position ~= '' and redis.call('LINDEX', KEYS[16], position) == DEALT_WITH then
     outcome = 'repeat' -- the claim is handed out again after a failure
