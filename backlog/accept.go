@@ -163,12 +163,14 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 }
 
 // DepartAndFetch puts services' replies on the lanes to the twins that asked and closes
-// the records that they answer. The outcomes are msgbus.Sent or TooLate.
+// the records that they answer. It drops the claim: with the departures all of it has
+// been dealt with. The outcomes are msgbus.Sent or TooLate.
+//
 // In the same exchange it fetches from the lane to a twin, unless that is 0. The
 // batch is nil when it could not be fetched.
 func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts()}
-	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds()}
+	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds(), len(c.Messages)}
 	twins := newNumbering[uint32]()
 	for _, d := range departures {
 		twins.of(d.Open.Source)
@@ -183,13 +185,14 @@ func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures 
 		if epoch == "" {
 			epoch = noEpoch
 		}
-		args = append(args, d.Position, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, d.Body)
+		args = append(args, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, d.Body)
 	}
 	departed, batch := s.withFetch(ctx, call{s.scripts.depart, keys, args}, twin)
 	result, err := departed.StringSlice()
 	if err != nil {
 		return nil, nil, fmt.Errorf("send %d replies: %w", len(departures), err)
 	}
+	s.setDrained(c.Queue, true)
 	return outcomes(result), batch, nil
 }
 

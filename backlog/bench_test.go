@@ -140,10 +140,9 @@ func BenchmarkDestination(b *testing.B) {
 				if len(opens[i]) != 1 || len(c.Messages) != batch {
 					b.Fatalf("%d open requests, %d replies taken", len(opens[i]), len(c.Messages))
 				}
-				departures[i] = msgbus.Departure{Position: i, Open: &opens[i][0], Body: body}
+				departures[i] = msgbus.Departure{Open: &opens[i][0], Body: body}
 			}
 			w.time("depart", func() error { _, err := s.Depart(b.Context(), c, departures); return err })
-			w.time("drop", func() error { return s.Drop(b.Context(), c) })
 			w.time("fetch", func() (err error) { load, err = s.Fetch(b.Context(), 1002); return err })
 			w.time("settle", func() error {
 				return s.Settle(b.Context(), 1002, msgbus.Settlement{Answered: true, Settled: load.Parcels})

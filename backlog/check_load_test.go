@@ -124,15 +124,16 @@ func (l *load) arrivals(s *backlog.Store, source uint32, n *uint64) error {
 		return err
 	}
 	var out []msgbus.Departure
-	for i, of := range opens {
+	for _, of := range opens {
 		for j := range of {
-			out = append(out, msgbus.Departure{Position: i, Open: &of[j], Body: []byte("reply")})
+			out = append(out, msgbus.Departure{Open: &of[j], Body: []byte("reply")})
 		}
 	}
-	if _, err := s.Depart(l.ctx, c, out); err != nil {
-		return err
+	if len(out) == 0 {
+		return s.Drop(l.ctx, c)
 	}
-	return s.Drop(l.ctx, c)
+	_, err = s.Depart(l.ctx, c, out)
+	return err
 }
 
 // ends ends what is due, and keeps house.

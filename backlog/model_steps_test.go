@@ -65,7 +65,7 @@ func (w *world) collect(r *worker) {
 	}
 	r.replies, r.departures = c, nil
 	taken := map[string]bool{}
-	for i, text := range c.Messages {
+	for _, text := range c.Messages {
 		if text == msgbus.DealtWith {
 			continue
 		}
@@ -79,16 +79,19 @@ func (w *world) collect(r *worker) {
 				taken[o.Record+o.UID] = true
 			}
 		}
-		r.departures = append(r.departures, msgbus.Departure{Position: i, Open: open, Body: []byte("reply " + f[0])})
+		r.departures = append(r.departures, msgbus.Departure{Open: open, Body: []byte("reply " + f[0])})
 	}
 }
 
-// depart sends on what was collected. A relay that dies in between does not drop
-// its claim.
+// depart sends on what was collected. A relay that dies before does not.
 func (w *world) depart(r *worker, dies bool) {
 	w.Helper()
 	c := r.replies
 	r.replies = nil
+	if dies {
+		w.stop(r.twin, r.instance)
+		return
+	}
 	if len(r.departures) > 0 {
 		out, err := r.Depart(w.Context(), c, r.departures)
 		if w.fenced(r, err) {
@@ -99,9 +102,6 @@ func (w *world) depart(r *worker, dies bool) {
 				w.departed(d.Open.Epoch+" "+d.Open.UID, out[i])
 			}
 		}
-	}
-	if dies {
-		w.stop(r.twin, r.instance)
 		return
 	}
 	w.fenced(r, r.Drop(w.Context(), c))

@@ -216,12 +216,21 @@ func TestWhatIsAddedToAClaimUnseenStays(t *testing.T) {
 				_, err := s.Admit(r.Context(), c, []msgbus.Admission{{Message: request(1002)}})
 				return err
 			},
+			"Depart": func(c *msgbus.Claim) error {
+				_, err := s.Depart(r.Context(), c, []msgbus.Departure{{Open: &msgbus.Open{UID: "1001.1", Source: 1003}, Body: []byte("reply")}})
+				return err
+			},
 		} {
-			r.push(localQueue, "seen")
-			c := r.take(s, msgbus.LocalQueue)
-			r.push("msgbus.system.claim."+c.Session+".local", "unseen")
+			q := msgbus.LocalQueue
+			if what == "Depart" {
+				q = msgbus.ReplyQueue
+			}
+			r.push("msgbus.system."+string(q), "seen")
+			c := r.take(s, q)
+			r.push("msgbus.system.claim."+c.Session+"."+string(q), "unseen")
 			r.must(end(c))
-			left := r.take(s, msgbus.LocalQueue)
+			s.ForgetDrained()
+			left := r.take(s, q)
 			wantEqual(r, "after "+what, fmt.Sprint(left.Messages), "[unseen]")
 			r.must(s.Drop(r.Context(), left))
 		}

@@ -167,9 +167,8 @@ type Open struct {
 
 // A Departure is a service's reply on its way to the twin that asked.
 type Departure struct {
-	Position int   // in its claim
-	Open     *Open // Record is "" when Redis knows nothing of the request
-	Body     []byte
+	Open *Open // Record is "" when Redis knows nothing of the request
+	Body []byte
 }
 
 // An Answer ends a request of the backlog.

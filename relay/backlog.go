@@ -61,6 +61,7 @@ type Claims interface {
 	// fetched. DepartAndFetch and SettleAndFetch are like it.
 	AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error)
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
+	// DepartAndFetch drops the claim.
 	DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error)
 	Drop(ctx context.Context, c *msgbus.Claim) error
 

@@ -46,7 +46,7 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 			case open == nil:
 				return r.answerOwn(ctx, c, i, m)
 			}
-			departures = append(departures, r.departure(i, m, open))
+			departures = append(departures, r.departure(m, open))
 			taken[open.UID+" "+open.Record] = open.Record != ""
 			return nil
 		})
@@ -59,10 +59,10 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 			return err
 		}
 	}
-	if err := r.depart(ctx, c, departures); err != nil {
-		return err
+	if len(departures) == 0 {
+		return r.backlog.Drop(ctx, c)
 	}
-	return r.backlog.Drop(ctx, c)
+	return r.depart(ctx, c, departures)
 }
 
 // decodeReply reads a service's reply. Services of the Ref dialect name the
@@ -155,20 +155,18 @@ func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m 
 
 // departure is a reply as it leaves. One that no relay would carry becomes an
 // error: silence would make the app wait for its deadline.
-func (r *Relay) departure(position int, m *msgbus.Message, open *msgbus.Open) msgbus.Departure {
+func (r *Relay) departure(m *msgbus.Message, open *msgbus.Open) msgbus.Departure {
 	out := r.replyToPeer(m, open)
 	body := out.AppendWire(nil)
 	if len(body)+wireOverhead > r.opts.MaxMessage {
 		out.Data, out.Error = "", "the service's answer is too large"
 		body = out.AppendWire(nil)
 	}
-	return msgbus.Departure{Position: position, Open: open, Body: body}
+	return msgbus.Departure{Open: open, Body: body}
 }
 
+// depart sends replies on. With them all of their claim has been dealt with.
 func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure) error {
-	if len(departures) == 0 {
-		return nil
-	}
 	twins := make(map[uint32]struct{})
 	for _, d := range departures {
 		twins[d.Open.Source] = struct{}{}

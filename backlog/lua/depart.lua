@@ -1,30 +1,31 @@
 -- Puts services' replies to other twins on their lanes, closes the open records
--- that they answer, and marks them as dealt with in the claim.
+-- that they answer, and drops what the relay has seen of their claim: with them all
+-- of it has been dealt with.
 --
 -- KEYS 1 sessions, 2 claim, 3 open, 4 open deadlines, 5 replies,
 --      6 replies' deadlines, 7 lanes, 8 open counts, then the lane replies of each
 --      twin
 -- ARGV 1 session, 2 ms that a reply without a record may wait, 3 µs from the
---      acceptance of a request without an epoch to its reply, 4 number of twins T,
---      then T twins that asked, then for each message: position in the claim from
---      0, uid, which of the twins from 1 to T, epoch or '-', the record's line in
---      open or '' when there is none, body
+--      acceptance of a request without an epoch to its reply, 4 number of
+--      messages that were seen of the claim, 5 number of twins T, then T twins that
+--      asked, then for each message: uid, which of the twins from 1 to T, epoch or
+--      '-', the record's line in open or '' when there is none, body
 -- Returns 'sent' or 'late' for each message; the error FENCED.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
-local twins = tonumber(ARGV[4])
-local first = 5 + twins
+local twins = tonumber(ARGV[5])
+local first = 6 + twins
 local uids = {}
-for a = first, #ARGV, 6 do
-  if ARGV[a + 4] ~= '' then
-    uids[#uids + 1] = ARGV[a + 1]
+for a = first, #ARGV, 5 do
+  if ARGV[a + 3] ~= '' then
+    uids[#uids + 1] = ARGV[a]
   end
 end
 local records = look_up(KEYS[3], uids)
 
-local result, positions = {}, {}
+local result = {}
 local changed, closed, counts = {}, {}, {} -- uid → true, ids, name of a count → records closed
 local is_sent, bodies, deadlines = {}, {}, {}
 local on_lane, due = {}, {} -- of each twin: {score, id, …}, when its first reply is due
@@ -44,10 +45,10 @@ local function close(uid, id, record)
   return open
 end
 
-for a = first, #ARGV, 6 do
-  local position, uid, at, epoch, record, body = unpack(ARGV, a, a + 5)
+for a = first, #ARGV, 5 do
+  local uid, at, epoch, record, body = unpack(ARGV, a, a + 4)
   at = tonumber(at)
-  local id = ARGV[4 + at] .. ' ' .. epoch .. ' ' .. uid
+  local id = ARGV[5 + at] .. ' ' .. epoch .. ' ' .. uid
   local open, deadline, accepted
   if record ~= '' then
     open = close(uid, id, record)
@@ -65,15 +66,15 @@ for a = first, #ARGV, 6 do
     bodies[#bodies + 1] = body
     deadlines[#deadlines + 1] = deadline or int(now + ARGV[2])
     deadlines[#deadlines + 1] = id
-    -- The position keeps replies of one step in their order.
-    add(on_lane, at, int(not_before + position), id)
+    -- The microseconds keep replies of one step in their order.
+    add(on_lane, at, int(not_before + #result), id)
     due[at] = due[at] or int(not_before / 1000)
   end
-  positions[#positions + 1] = position
   result[#result + 1] = open and 'sent' or 'late'
 end
 
 make_room(KEYS[2])
+redis.call('LTRIM', KEYS[2], ARGV[4], '-1')
 local left, empty = {}, {}
 for uid in pairs(changed) do
   if records[uid] == '' then
@@ -89,13 +90,12 @@ in_calls('ZREM', KEYS[4], closed)
 for name, n in pairs(counts) do
   tally(KEYS[8], name, -n)
 end
-deal_with(KEYS[2], positions)
 in_calls('HSET', KEYS[5], bodies)
 in_calls('ZADD', KEYS[6], deadlines)
 for at = 1, twins do
   if due[at] then
     in_calls('ZADD', KEYS[8 + at], on_lane[at])
-    redis.call('ZADD', KEYS[7], 'NX', due[at], ARGV[4 + at])
+    redis.call('ZADD', KEYS[7], 'NX', due[at], ARGV[5 + at])
   end
 end
 return result
