@@ -47,7 +47,7 @@ func loadScripts() (*scripts, error) {
 	onBatches := func(name string) *redis.Script { return load("batch", name) }
 	s := &scripts{
 		join: load("join"), renew: load("renew"), leave: onClaims("leave"), ended: load("ended"), recover: onClaims("recover"),
-		take: onClaims("take"), admit: load("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
+		take: load("claims", "batch", "take"), admit: onBatches("admit"), refuse: load("refuse"), dropClaim: load("drop_claim"),
 		setApart: onClaims("set_apart"), tell: load("tell"),
 		fetch: onBatches("fetch"), settle: onBatches("settle"), fail: load("fail"), exhausted: load("exhausted"),
 		lanes: load("lanes"), hasten: load("hasten"),

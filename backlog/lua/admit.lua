@@ -81,29 +81,89 @@ for d = 1, count do
   redis.call('ZADD', KEYS[6], 'NX', int(now), ARGV[8 + d])
 end
 
-local result = {epoch}
-local a = 8 + count
-while a < #ARGV do
-  local deadline = deadline_of(ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[5])
-  local destinations = tonumber(ARGV[a + 7])
-  for i = 1, destinations do
-    local d = tonumber(ARGV[a + 7 + i])
-    local key = first_dst + 4 * (d - 1)
-    local dst = ARGV[8 + d]
-    local n, uid
-    repeat
-      if uid then -- it is of a request that waits: somebody has set the counter back
-        redis.call('SET', KEYS[key + 1], int(math.max(n, now_us)))
+-- each_message calls see(where its fields begin in ARGV, number of its
+-- destinations) for each message.
+local function each_message(see)
+  local a = 9 + count
+  while a <= #ARGV do
+    local destinations = tonumber(ARGV[a + 6])
+    see(a, destinations)
+    a = a + 7 + destinations
+  end
+end
+
+-- new_numbers gives a destination so many numbers for its messages. It leaves out
+-- those of requests that wait, which are there when somebody has set the counter
+-- back: then it goes on from the time.
+local function new_numbers(d, most)
+  local counter, dst, numbers = KEYS[first_dst + 4 * (d - 1) + 1], ARGV[8 + d], {}
+  while #numbers < most do
+    local missing = most - #numbers
+    local before = redis.call('INCRBY', counter, int(missing)) - missing
+    local uids = {}
+    for i = 1, missing do
+      uids[i] = dst .. '.' .. int(before + i)
+    end
+    each_value(KEYS[4], uids, function(i, entry)
+      if entry then
+        redis.call('SET', counter, int(math.max(before + i, now_us)))
+        return false
       end
-      n = redis.call('INCR', KEYS[key + 1])
-      uid = dst .. '.' .. int(n)
-    until redis.call('HSETNX', KEYS[4], uid, entry_of(uid, ARGV[4], dst, epoch, deadline, ARGV[a + 5], ARGV[a + 6])) == 1
-    redis.call('ZADD', KEYS[5], deadline, uid)
-    redis.call('ZADD', KEYS[key + 3], int(n), uid)
-    redis.call('ZADD', KEYS[key + 4], int(failures[d] + ARGV[a + 4] + 1), uid)
+      numbers[#numbers + 1] = before + i
+    end)
+  end
+  return numbers
+end
+
+local wanted, numbers, used = {}, {}, {} -- of each destination
+each_message(function(a, destinations)
+  for i = a + 7, a + 6 + destinations do
+    local d = tonumber(ARGV[i])
+    wanted[d] = (wanted[d] or 0) + 1
+  end
+end)
+for d, most in pairs(wanted) do
+  numbers[d], used[d] = new_numbers(d, most), 0
+end
+
+-- Entries are written before there are too many of them for Lua's memory: each
+-- destination of a large message has one.
+local entries, bytes = {}, 0
+local function write_entries()
+  in_calls('HSET', KEYS[4], entries)
+  entries, bytes = {}, 0
+end
+local result = {epoch}
+local deadlines, requests, tries = {}, {}, {}
+each_message(function(a, destinations)
+  local start, kind, life, tried, dialect, tail = unpack(ARGV, a, a + 5)
+  local deadline = deadline_of(start, kind, life, ARGV[5])
+  local note = note_of(epoch, deadline, dialect)
+  for i = a + 7, a + 6 + destinations do
+    local d = tonumber(ARGV[i])
+    used[d] = used[d] + 1
+    local n = int(numbers[d][used[d]])
+    local uid = ARGV[8 + d] .. '.' .. n
+    local entry = entry_of(uid, ARGV[4], ARGV[8 + d], note, tail)
+    entries[#entries + 1] = uid
+    entries[#entries + 1] = entry
+    bytes = bytes + #entry
+    if bytes > 1048576 then
+      write_entries()
+    end
+    deadlines[#deadlines + 1] = deadline
+    deadlines[#deadlines + 1] = uid
+    add(requests, d, n, uid)
+    add(tries, d, int(failures[d] + tried + 1), uid)
     result[#result + 1] = uid
   end
-  a = a + 7 + destinations
+end)
+write_entries()
+in_calls('ZADD', KEYS[5], deadlines)
+for d, on_lane in pairs(requests) do
+  local key = first_dst + 4 * (d - 1)
+  in_calls('ZADD', KEYS[key + 3], on_lane)
+  in_calls('ZADD', KEYS[key + 4], tries[d])
 end
-redis.call('HINCRBY', KEYS[7], 'accepted', #result - 1)
+redis.call('HINCRBY', KEYS[7], 'accepted', int(#result - 1))
 return result

@@ -11,7 +11,7 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   return 0
 end
 local deadline = deadline_of(ARGV[3], ARGV[4], ARGV[5], ARGV[6])
-redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[7], ARGV[8], '', deadline, 'classic', ARGV[9]))
+redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[7], ARGV[8], note_of('', deadline, 'classic'), ARGV[9]))
 if redis.call('ZADD', KEYS[2], deadline, ARGV[1]) == 1 then
   redis.call('HINCRBY', KEYS[3], 'accepted', 1)
 end

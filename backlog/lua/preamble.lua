@@ -168,10 +168,12 @@ local function deadline_of(start, kind, life, longest)
   return int(math.max(0, math.min(deadline, now + longest)))
 end
 
--- entry_of returns a backlog entry: what the relay gives the request and notes
--- on it stands before anything that an app wrote.
-local function entry_of(uid, source, destination, epoch, deadline, dialect, tail)
-  return '{"ver":1,"uid":"' .. uid .. '","src":' .. source .. ',"dst":[' .. destination ..
-    '],"msgbusd":{"epoch":"' .. epoch .. '","admitted":' .. int(now) .. ',"deadline":' .. deadline ..
-    ',"dialect":"' .. dialect .. '"},' .. tail
+-- note_of returns what the relay notes on a backlog entry, and entry_of the entry:
+-- what the relay gives the request stands before anything that an app wrote.
+local function note_of(epoch, deadline, dialect)
+  return '"msgbusd":{"epoch":"' .. epoch .. '","admitted":' .. int(now) .. ',"deadline":' .. deadline ..
+    ',"dialect":"' .. dialect .. '"},'
+end
+local function entry_of(uid, source, destination, note, tail)
+  return '{"ver":1,"uid":"' .. uid .. '","src":' .. source .. ',"dst":[' .. destination .. '],' .. note .. tail
 end

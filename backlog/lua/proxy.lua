@@ -32,7 +32,7 @@ end
 local deadline = now + ARGV[6]
 redis.call('HSET', KEYS[5], ARGV[4], ARGV[1])
 redis.call('EXPIRE', KEYS[5], ARGV[5])
-redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[2], ARGV[3], '', int(deadline), 'classic', ARGV[11]))
+redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[2], ARGV[3], note_of('', int(deadline), 'classic'), ARGV[11]))
 redis.call('ZADD', KEYS[2], int(deadline), ARGV[1])
 redis.call('SET', KEYS[6], ARGV[2], 'PXAT', int(deadline + 1000 * ARGV[7]))
 local ttl = redis.call('PTTL', KEYS[7])

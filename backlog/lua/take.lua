@@ -2,8 +2,8 @@
 -- already holds, up to a number of messages and of bytes. While there are
 -- suspects it takes at most one of them, and nothing with it.
 --
--- LPOP frees memory before RPUSH takes it: Redis lets such a script go on when
--- it is full, though it refuses a BLMOVE.
+-- LTRIM and LPOP free memory before RPUSH takes it: Redis lets such a script go on
+-- when it is full, though it refuses a BLMOVE.
 --
 -- KEYS 1 sessions, 2 queue, 3 claim, 4 backlog, 5 suspects, then the session's
 --      claims on the other queues
@@ -87,8 +87,8 @@ if free and free <= 0 then
   end
   return answer('')
 end
-while room > 0 and bytes > 0 do
-  local next = looking and redis.call('LINDEX', KEYS[2], 0)
+while looking and room > 0 and bytes > 0 do
+  local next = redis.call('LINDEX', KEYS[2], 0)
   local times = next and times_suspected(KEYS[5], next)
   if times and #claimed > 0 then
     break
@@ -106,5 +106,32 @@ while room > 0 and bytes > 0 do
   end
   room = room - 1
   bytes = bytes - #message
+end
+
+-- Without suspects many are taken at once: as many as there is room for if they
+-- are like the largest so far, and at first a few, for they may be large.
+local largest, some = 1, 4
+for _, message in ipairs(claimed) do
+  largest = math.max(largest, #message)
+end
+while not looking and room > 0 and bytes > 0 do
+  some = math.max(1, math.min(some, room, math.floor(bytes / largest)))
+  local messages = redis.call('LRANGE', KEYS[2], '0', int(some - 1))
+  local n = 0
+  while messages[n + 1] and bytes > 0 do
+    n = n + 1
+    claimed[#claimed + 1] = messages[n]
+    bytes = bytes - #messages[n]
+    largest = math.max(largest, #messages[n])
+  end
+  if n > 0 then
+    redis.call('LTRIM', KEYS[2], int(n), '-1')
+    in_calls('RPUSH', KEYS[3], messages, 1, n)
+  end
+  if n < some then
+    break
+  end
+  room = room - n
+  some = 4 * some
 end
 return answer('')
