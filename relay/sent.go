@@ -2,8 +2,8 @@ package relay
 
 import (
 	"strings"
-	"sync"
 
+	"github.com/msgbusd/msgbusd/internal/recent"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -14,56 +14,36 @@ const sentMost = 8192
 // shareMost is up to how many bytes of an entry are kept with what is remembered of it.
 const shareMost = 1 << 10
 
-// sent remembers the entries of requests that were sent lately, without their data, so
-// that they need not be read again for their replies. The storage has the last word:
-// an entry that is another one by now is not ended.
+// sent remembers the entries of requests that were sent lately, by uid and without their
+// data, so that they need not be read again for their replies. The storage has the last
+// word: an entry that is another one by now is not ended.
 type sent struct {
-	mu      sync.Mutex
-	entries map[string]*msgbus.Entry // by uid; guarded by mu
-	order   []string                 // in which they came, a ring when it is full; guarded by mu
-	next    int                      // where the oldest is then; guarded by mu
+	entries *recent.Map[string, *msgbus.Entry]
 }
 
-func newSent() *sent { return &sent{entries: make(map[string]*msgbus.Entry)} }
+func newSent() *sent { return &sent{recent.NewMap[string, *msgbus.Entry](sentMost)} }
 
-// remember keeps what a reply needs of an entry.
+// remember keeps what a reply needs of an entry, which takes so many bytes.
 func (s *sent) remember(e *msgbus.Entry, size int) {
 	kept, m := *e, *e.Message
 	m.Data = ""
+	m.UID = strings.Clone(m.UID) // a key is kept for longer than its value
 	if size > shareMost {
 		m = msgbus.Message{
-			UID: strings.Clone(m.UID), Ref: strings.Clone(m.Ref), Command: strings.Clone(m.Command), ReturnQueue: strings.Clone(m.ReturnQueue),
+			UID: m.UID, Ref: strings.Clone(m.Ref), Command: strings.Clone(m.Command), ReturnQueue: strings.Clone(m.ReturnQueue),
 			Source: m.Source, Destinations: m.Destinations, Expiration: m.Expiration, Retry: m.Retry, Proxied: m.Proxied, Dialect: m.Dialect,
 		}
-		kept.Head = strings.Clone(kept.Head)
+		kept.Epoch, kept.Head = strings.Clone(kept.Epoch), strings.Clone(kept.Head)
 	}
 	kept.Message = &m
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, again := s.entries[m.UID]; again {
-		s.entries[m.UID] = &kept
-		return
-	}
-	if len(s.order) < sentMost {
-		s.order = append(s.order, m.UID)
-	} else {
-		delete(s.entries, s.order[s.next])
-		s.order[s.next] = m.UID
-		s.next = (s.next + 1) % sentMost
-	}
-	s.entries[m.UID] = &kept
+	s.entries.Set(m.UID, &kept)
 }
 
 // of returns the entry of a uid, or nil.
 func (s *sent) of(uid string) *msgbus.Entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.entries[uid]
+	entry, _ := s.entries.Get(uid)
+	return entry
 }
 
 // forget is for a request that has ended.
-func (s *sent) forget(uid string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.entries, uid)
-}
+func (s *sent) forget(uid string) { s.entries.Delete(uid) }
