@@ -1,6 +1,7 @@
 package backlog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -47,8 +48,36 @@ func (s *Store) accept(ctx context.Context, c *msgbus.Claim, transfer *msgbus.Tr
 	if err != nil {
 		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), transfer.Source, err)
 	}
-	return outcomes(result), nil
+	out := outcomes(result[1:])
+	if now, err := strconv.ParseInt(result[0], 10, 64); err == nil {
+		s.rememberOpen(transfer, requests, out, now)
+	}
+	return out, nil
 }
+
+// openedMost bounds the open requests that are remembered: about as many as are
+// answered soon. For others Redis is asked.
+const openedMost = 8192
+
+// rememberOpen remembers the records that accept.lua has written at a time in ms, so
+// that they need not be read again for their replies.
+func (s *Store) rememberOpen(t *msgbus.Transfer, requests []msgbus.Acceptance, out []msgbus.Outcome, now int64) {
+	epoch := cmp.Or(t.Epoch, noEpoch)
+	for i, r := range requests {
+		if out[i] != msgbus.Accepted || r.Refused {
+			continue
+		}
+		uid, cmd := strings.Clone(r.UID), strings.Clone(r.Command) // of a message that they would keep
+		s.opened.Set(uid, msgbus.Open{
+			UID: uid, Source: t.Source, Epoch: t.Epoch, Command: cmd, Remembered: true,
+			Record: fmt.Sprintf("%d %s %d %d %s", t.Source, epoch, now+r.Life.Milliseconds(), now, cmd),
+		})
+	}
+}
+
+// RememberedOpen returns the record of a request that this relay has accepted lately.
+// There may be others with its uid, or none by now, of which DepartAndFetch tells.
+func (s *Store) RememberedOpen(uid string) (msgbus.Open, bool) { return s.opened.Get(uid) }
 
 func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests []msgbus.Acceptance) (call, error) {
 	source, epoch := transfer.Source, transfer.Epoch
@@ -164,7 +193,9 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 
 // DepartAndFetch puts services' replies on the lanes to the twins that asked and closes
 // the records that they answer. It drops the claim: with the departures all of it has
-// been dealt with. The outcomes are msgbus.Sent or TooLate.
+// been dealt with. The outcomes are msgbus.Sent or TooLate. It returns msgbus.ErrStale,
+// and has done nothing, when a record that is remembered is not the only one with its
+// uid any more.
 //
 // In the same exchange it fetches from the lane to a twin, unless that is 0. The
 // batch is nil when it could not be fetched.
@@ -185,12 +216,15 @@ func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures 
 		if epoch == "" {
 			epoch = noEpoch
 		}
-		args = append(args, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, d.Body)
+		args = append(args, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, flag(d.Open.Remembered), d.Body)
 	}
 	departed, batch := s.withFetch(ctx, call{s.scripts.depart, keys, args}, twin)
 	result, err := departed.StringSlice()
 	if err != nil {
 		return nil, nil, fmt.Errorf("send %d replies: %w", len(departures), err)
+	}
+	for _, d := range departures {
+		s.opened.Delete(d.Open.UID)
 	}
 	s.setDrained(c.Queue, true)
 	return outcomes(result), batch, nil

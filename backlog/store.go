@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/msgbusd/msgbusd/internal/recent"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -85,6 +86,8 @@ type Store struct {
 	// backlog has room: the next message can be waited for at once.
 	drained [len(queues)]atomic.Bool
 
+	opened *recent.Map[string, msgbus.Open] // by uid, what this relay has accepted lately
+
 	session     atomic.Pointer[string]
 	began       atomic.Int64 // when this relay had its first session, by the monotonic clock
 	interrupted atomic.Bool
@@ -116,6 +119,7 @@ func Open(opts Options) (*Store, error) {
 		clock:    newClock(),
 		keys:     keys(opts.Prefix),
 		scripts:  s,
+		opened:   recent.NewMap[string, msgbus.Open](openedMost),
 		rdb:      Connect(tune(opts.Redis)),
 		blocking: Connect(blocking),
 	}, nil
@@ -217,6 +221,8 @@ func translate(err error) error {
 		return heldError(text)
 	case strings.Contains(text, "REPLAYED"):
 		return msgbus.ErrRepeated
+	case strings.Contains(text, "STALE"):
+		return msgbus.ErrStale
 	case strings.Contains(text, "APART"):
 		return errApart
 	case strings.HasPrefix(text, "OOM"), strings.HasPrefix(text, "MISCONF"), strings.Contains(text, "OOM command not allowed"):

@@ -163,6 +163,9 @@ type Open struct {
 	Epoch   string // "" when the request came without one
 	Command string
 	Record  string // as stored, to be given back with the reply
+	// Remembered: it was not read from the storage, which may have others with this uid
+	// by now, or none.
+	Remembered bool
 }
 
 // A Departure is a service's reply on its way to the twin that asked.
@@ -208,6 +211,8 @@ var (
 	ErrStorageFull = errors.New("the storage takes no more data")
 	// ErrRepeated: a transfer's signature was accepted before.
 	ErrRepeated = errors.New("the signature was accepted before")
+	// ErrStale: what is remembered is not what the storage has.
+	ErrStale = errors.New("what is remembered is not what is stored")
 	// ErrNotFound: there is no such entry.
 	ErrNotFound = errors.New("not found")
 )

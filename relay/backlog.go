@@ -61,7 +61,8 @@ type Claims interface {
 	// fetched. DepartAndFetch and SettleAndFetch are like it.
 	AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error)
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
-	// DepartAndFetch drops the claim.
+	// DepartAndFetch drops the claim. It returns msgbus.ErrStale, and has done nothing,
+	// when a record that is remembered has changed.
 	DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error)
 	Drop(ctx context.Context, c *msgbus.Claim) error
 
@@ -100,4 +101,7 @@ type Arrivals interface {
 	AcceptSigned(ctx context.Context, t *msgbus.Transfer, requests []msgbus.Acceptance) ([]msgbus.Outcome, error)
 	Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error)
 	Opens(ctx context.Context, uids []string) ([][]msgbus.Open, error)
+	// RememberedOpen returns what Opens would, if nothing has changed since the request
+	// was accepted and no other has its uid.
+	RememberedOpen(uid string) (msgbus.Open, bool)
 }

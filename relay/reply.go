@@ -8,10 +8,18 @@ import (
 )
 
 // handleReplies matches the replies of this machine's services with the
-// requests that they answer, and sends them on.
+// requests that they answer, and sends them on. What it remembers of requests it does
+// not read, unless that turns out to be wrong.
 func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
+	err := r.sendReplies(ctx, c, r.backlog.RememberedOpen)
+	if errors.Is(err, msgbus.ErrStale) {
+		return r.sendReplies(ctx, c, func(string) (msgbus.Open, bool) { return msgbus.Open{}, false })
+	}
+	return err
+}
+
+func (r *Relay) sendReplies(ctx context.Context, c *msgbus.Claim, remembered func(uid string) (msgbus.Open, bool)) error {
 	replies := make([]*msgbus.Message, len(c.Messages))
-	var uids []string
 	for i, raw := range c.Messages {
 		if raw == msgbus.DealtWith {
 			continue
@@ -24,22 +32,20 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 			continue
 		}
 		replies[i] = m
-		uids = append(uids, m.UID)
 	}
-	opens, err := r.backlog.Opens(ctx, uids)
+	opens, err := r.opens(ctx, replies, remembered)
 	if err != nil {
 		return err
 	}
 
 	var departures []msgbus.Departure
-	next := 0
 	taken := make(map[string]bool) // records answered earlier in this claim
 	for i, m := range replies {
 		if m == nil {
 			continue
 		}
 		err := r.guard(string(c.Queue), func() error {
-			open, refusal := r.match(m, untaken(opens[next], taken))
+			open, refusal := r.match(m, untaken(opens[i], taken))
 			switch {
 			case refusal != nil:
 				return refusal
@@ -50,7 +56,6 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 			taken[open.UID+" "+open.Record] = open.Record != ""
 			return nil
 		})
-		next++
 		if refusal := (*msgbus.Refusal)(nil); errors.As(err, &refusal) {
 			m.ReturnQueue = "" // it was the service's, not an app's
 			err = r.refuse(ctx, c, i, m, err)
@@ -63,6 +68,35 @@ func (r *Relay) handleReplies(ctx context.Context, c *msgbus.Claim) error {
 		return r.backlog.Drop(ctx, c)
 	}
 	return r.depart(ctx, c, departures)
+}
+
+// opens returns, position by position, the records of the requests that replies may
+// answer. One that is remembered and fits is all that there is, or DepartAndFetch tells
+// so; what else there may be is read.
+func (r *Relay) opens(ctx context.Context, replies []*msgbus.Message, remembered func(uid string) (msgbus.Open, bool)) ([][]msgbus.Open, error) {
+	opens := make([][]msgbus.Open, len(replies))
+	var uids []string
+	var unknown []int
+	for i, m := range replies {
+		if m == nil {
+			continue
+		}
+		if open, ok := remembered(m.UID); ok {
+			if match, _ := r.match(m, []msgbus.Open{open}); match != nil && match.Record == open.Record {
+				opens[i] = []msgbus.Open{open}
+				continue
+			}
+		}
+		uids, unknown = append(uids, m.UID), append(unknown, i)
+	}
+	read, err := r.backlog.Opens(ctx, uids)
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range unknown {
+		opens[i] = read[n]
+	}
+	return opens, nil
 }
 
 // decodeReply reads a service's reply. Services of the Ref dialect name the

@@ -22,9 +22,9 @@
 --      commands from 1 to C, its number or '', digest of its signature or '', uid,
 --      life in ms, body (what the service gets, or the error reply), position in
 --      the claim from 0 or ''
--- Returns an outcome a message: 'accepted', 'repeat', 'below_window',
--- 'queue_full' or 'wrong_type'; the errors FENCED, and REPLAYED when the signature
--- over all was accepted before. Accepted and repeated messages are marked as dealt
+-- Returns the time in ms, then an outcome a message: 'accepted', 'repeat',
+-- 'below_window', 'queue_full' or 'wrong_type'; the errors FENCED, and REPLAYED when
+-- the signature over all was accepted before. Accepted and repeated messages are marked as dealt
 -- with in the claim.
 
 if ARGV[9] ~= '' and fenced(KEYS[15], ARGV[9]) then
@@ -373,4 +373,5 @@ if #noted > 0 then
   store_window()
 end
 deal_with(KEYS[16], dealt_with)
+table.insert(result, 1, now_text)
 return result

@@ -9,8 +9,10 @@
 --      acceptance of a request without an epoch to its reply, 4 number of
 --      messages that were seen of the claim, 5 number of twins T, then T twins that
 --      asked, then for each message: uid, which of the twins from 1 to T, epoch or
---      '-', the record's line in open or '' when there is none, body
--- Returns 'sent' or 'late' for each message; the error FENCED.
+--      '-', the record's line in open or '' when there is none, '1' when it is
+--      remembered, body
+-- Returns 'sent' or 'late' for each message; the error FENCED, or STALE when what
+-- is remembered is not all that is open under its uid.
 
 if fenced(KEYS[1], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
@@ -18,12 +20,17 @@ end
 local twins = tonumber(ARGV[5])
 local first = 6 + twins
 local uids = {}
-for a = first, #ARGV, 5 do
+for a = first, #ARGV, 6 do
   if ARGV[a + 3] ~= '' then
     uids[#uids + 1] = ARGV[a]
   end
 end
 local records = look_up(KEYS[3], uids)
+for a = first, #ARGV, 6 do
+  if ARGV[a + 4] == '1' and records[ARGV[a]] ~= ARGV[a + 3] then
+    return redis.error_reply('STALE what is open is not what the caller remembers')
+  end
+end
 
 local result = {}
 local changed, closed, counts = {}, {}, {} -- uid → true, ids, name of a count → records closed
@@ -45,8 +52,8 @@ local function close(uid, id, record)
   return open
 end
 
-for a = first, #ARGV, 5 do
-  local uid, at, epoch, record, body = unpack(ARGV, a, a + 4)
+for a = first, #ARGV, 6 do
+  local uid, at, epoch, record, _, body = unpack(ARGV, a, a + 5)
   at = tonumber(at)
   local id = ARGV[5 + at] .. ' ' .. epoch .. ' ' .. uid
   local open, deadline, accepted
