@@ -21,7 +21,7 @@ const (
 // times a second under load. GOGC, if it is set, stands.
 func collectSeldom() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 	}
 }
 
