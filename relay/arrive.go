@@ -12,45 +12,6 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
-// AcceptRequest takes a request that twin m.Source signed for this twin. nil
-// means that Redis has it, now or since an earlier time: the service gets it
-// once, or the source an error reply. A *msgbus.Refusal means that it was not
-// taken: it may be later (QueueFull), or never (BelowWindow).
-func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) (err error) {
-	r.seen(ctx, m.Source)
-	a, err := r.arrivalAlone(m, digestOf(m.Signature))
-	if err != nil {
-		return err
-	}
-	r.write(a)
-	a.tell = func(why error) { err = why }
-	r.requests.run(ctx, lot{m.Source, m.Epoch, m.Now / 60}, a)
-	return err
-}
-
-// A lot is what single requests have in common that can be taken in one step: who
-// sent them, his epoch, and the minute in which they were signed.
-type lot struct {
-	source uint32
-	epoch  string
-	minute int64
-}
-
-// takeLot takes single requests together, and then once more those that turned out to
-// need an error reply.
-func (r *Relay) takeLot(ctx context.Context, l lot, arrivals []*arrival) {
-	t := &msgbus.Transfer{Source: l.source, Epoch: l.epoch, Signed: 60 * l.minute}
-	for len(arrivals) > 0 {
-		again, err := r.handIn(ctx, t, arrivals)
-		if err != nil {
-			for _, a := range arrivals {
-				a.tell(err)
-			}
-		}
-		arrivals = again
-	}
-}
-
 // acceptRequest takes a request that came by HTTP or a lane, or, with a claim,
 // from the remote queue.
 func (r *Relay) acceptRequest(ctx context.Context, c *msgbus.Claim, position int, m *msgbus.Message, digest string) error {
@@ -178,36 +139,6 @@ func (r *Relay) deals(twin uint32) bool {
 
 func notAllowed(twin uint32) *msgbus.Refusal {
 	return msgbus.Refuse(msgbus.TwinNotAllowed, "twin %d is not one that this relay deals with", twin)
-}
-
-// AcceptReply takes a reply that twin m.Source signed for this twin. nil means
-// that no more is to be done: the app has it, or its request has ended.
-func (r *Relay) AcceptReply(ctx context.Context, m *msgbus.Message) error {
-	r.seen(ctx, m.Source)
-	reply := &single{message: m}
-	r.replies.run(ctx, m.Source, reply)
-	return reply.err
-}
-
-// A single is a reply that is in no transfer.
-type single struct {
-	message *msgbus.Message
-	err     error // what became of it
-}
-
-// takeSingles takes single replies of one twin together.
-func (r *Relay) takeSingles(ctx context.Context, source uint32, replies []*single) {
-	t := &msgbus.Transfer{Source: source}
-	for _, s := range replies {
-		t.Messages = append(t.Messages, msgbus.Outgoing{Kind: msgbus.ReplyParcel, Message: s.message})
-	}
-	errs := make([]error, len(replies))
-	err := r.takeReplies(ctx, t, errs)
-	for i, s := range replies {
-		if s.err = errs[i]; err != nil {
-			s.err = err
-		}
-	}
 }
 
 func (r *Relay) acceptReply(ctx context.Context, m *msgbus.Message) error {
