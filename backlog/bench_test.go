@@ -48,7 +48,7 @@ func benchBatches(b *testing.B, run func(b *testing.B, rdb *redis.Client, s *bac
 			if err != nil {
 				b.Fatal(err)
 			}
-			s, err := backlog.Open(backlog.Options{Redis: opts, Twin: self, Instance: "a"})
+			s, err := backlog.Open(backlog.Options{Redis: opts, Twin: self, Instance: "a", MaxBatch: batch})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -38,7 +38,11 @@ func (s setting) String() string {
 	}
 	switch {
 	case s.fleet > 0:
-		text += fmt.Sprintf(", %d destinations, %d %% dead", s.fleet+s.dead, s.percentDead())
+		text += fmt.Sprintf(", %d destination", s.fleet+s.dead)
+		if s.fleet+s.dead > 1 {
+			text += "s"
+		}
+		text += fmt.Sprintf(", %d %% dead", s.percentDead())
 	case s.waiting > 0:
 		text += fmt.Sprintf(", %d waiting for %d dead twins", s.waiting, s.dead)
 	}
