@@ -7,7 +7,7 @@
 //
 //	make bench
 //	make bench ARGS='-only "128 × 64 B, sr25519$$" -rounds 5'
-//	make bench ARGS='-only destinations'
+//	make bench ARGS='-only destination'
 //	make bench ARGS='-only waiting'
 //	make bench ARGS='-only v1'
 //	make bench ARGS='-only idle -idle 1m'
