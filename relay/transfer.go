@@ -184,11 +184,11 @@ func (r *Relay) takeReplies(ctx context.Context, t *msgbus.Transfer, errs []erro
 		endings = append(endings, e)
 	}
 	for len(endings) > 0 {
-		endings, err := r.readEntries(ctx, endings)
+		left, err := r.readEntries(ctx, endings)
 		if err != nil {
 			return err
 		}
-		stale, err := r.end(ctx, t, r.fitting(t, endings))
+		stale, err := r.end(ctx, t, r.fitting(t, left))
 		if err != nil || len(stale) == 0 {
 			return err
 		}
