@@ -44,7 +44,7 @@ func (s *Store) accept(ctx context.Context, c *msgbus.Claim, transfer *msgbus.Tr
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.run(ctx, accepting.script, accepting.keys, accepting.args...).StringSlice()
+	result, err := s.call(ctx, accepting).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("accept %d requests of twin %d: %w", len(requests), transfer.Source, err)
 	}

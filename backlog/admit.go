@@ -52,20 +52,16 @@ func (s *Store) AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []m
 // admit admits requests in one step, which are the first `head` messages of the
 // claim that were not dealt with, or with 0 all that was seen of it.
 func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, head int, fetch uint32) ([]string, *msgbus.Batch, error) {
-	position := make(map[uint32]int) // of a destination, from 1
-	var twins []uint32
+	twins := newNumbering[uint32]()
 	for _, r := range requests {
 		for _, dst := range r.Message.Destinations {
-			if position[dst] == 0 {
-				twins = append(twins, dst)
-				position[dst] = len(twins)
-			}
+			twins.of(dst)
 		}
 	}
 
 	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.epoch(), s.keys.backlog(), s.keys.deadlines(), s.keys.lanes(), s.keys.stats()}
-	args := []any{c.Session, randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(c.Messages), len(twins)}
-	for _, twin := range twins {
+	args := []any{c.Session, randomID(), s.knownEpoch(), id(s.opts.Twin), s.opts.MaxLife.Milliseconds(), head, len(c.Messages), len(twins.names)}
+	for _, twin := range twins.names {
 		t := id(twin)
 		keys = append(keys, s.keys.counter(t), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneTries(t))
 		args = append(args, t)
@@ -75,7 +71,7 @@ func (s *Store) admit(ctx context.Context, c *msgbus.Claim, requests []msgbus.Ad
 		kind, life := lifeOf(m)
 		args = append(args, r.Start, kind, life, m.Retry, m.Dialect.String(), m.AppendEntryTail(nil), len(m.Destinations))
 		for _, dst := range m.Destinations {
-			args = append(args, position[dst])
+			args = append(args, twins.of(dst))
 		}
 	}
 

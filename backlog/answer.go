@@ -15,8 +15,7 @@ import (
 // not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
 // KeptOutcome or QueueWrongType.
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
-	a := s.answering(c, answers)
-	return answered(answers, s.run(ctx, a.script, a.keys, a.args...))
+	return answered(answers, s.call(ctx, s.answering(c, answers)))
 }
 
 // AnswerSigned is Answer for the replies of a transfer, whose signature it notes in the

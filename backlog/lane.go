@@ -44,8 +44,7 @@ const endedBytes = 4 << 20
 // Fetch reads what the lane to twin has to send next and makes the lane this
 // session's. Nothing leaves the lane before Settle.
 func (s *Store) Fetch(ctx context.Context, twin uint32) (*msgbus.Batch, error) {
-	c := s.fetching(twin)
-	return fetched(twin, s.run(ctx, c.script, c.keys, c.args...))
+	return fetched(twin, s.call(ctx, s.fetching(twin)))
 }
 
 // fetching is the script that fetches.
@@ -87,7 +86,7 @@ func fetched(twin uint32, cmd *redis.Cmd) (*msgbus.Batch, error) {
 // to be asked once more, on its own account.
 func (s *Store) withFetch(ctx context.Context, step call, twin uint32) (*redis.Cmd, *msgbus.Batch) {
 	if twin == 0 {
-		return s.run(ctx, step.script, step.keys, step.args...), nil
+		return s.call(ctx, step), nil
 	}
 	cmds := s.exchange(ctx, step, s.fetching(twin))
 	batch, err := fetched(twin, cmds[1])

@@ -90,8 +90,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // fill takes what is there, without waiting.
 func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
-	taking := s.taking(c)
-	return s.filled(c, s.run(ctx, taking.script, taking.keys, taking.args...))
+	return s.filled(c, s.call(ctx, s.taking(c)))
 }
 
 // taking is the script that takes what is there.

@@ -176,6 +176,11 @@ type call struct {
 	args   []any
 }
 
+// call runs a script with what it is called for.
+func (s *Store) call(ctx context.Context, c call) *redis.Cmd {
+	return s.run(ctx, c.script, c.keys, c.args...)
+}
+
 // exchange sends scripts together and waits once. Each runs, whatever became of
 // those before it: nothing may depend on their success.
 func (s *Store) exchange(ctx context.Context, calls ...call) []*redis.Cmd {
@@ -187,11 +192,10 @@ func (s *Store) exchange(ctx context.Context, calls ...call) []*redis.Cmd {
 		cmds[i] = c.script.EvalSha(ctx, pipe, c.keys, c.args...)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its error
-	for i, c := range calls {
+	for i := range cmds {
 		if isNoScript(cmds[i].Err()) { // then so are those behind it, or they came too early
-			for j := range calls[i:] {
-				c = calls[i+j]
-				cmds[i+j] = s.run(ctx, c.script, c.keys, c.args...)
+			for j := i; j < len(calls); j++ {
+				cmds[j] = s.call(ctx, calls[j])
 			}
 			break
 		}
