@@ -50,8 +50,8 @@ func TestRestartOfRedisBeginsAnEpochAndMovesNumbersAhead(t *testing.T) {
 		r.real.Restart()
 		eventually(r, "the store reaches the new Redis", func() bool { return s.Renew(r.Context()) == nil })
 		n, epoch := r.numberOf(s, 1002)
-		if n < last+1_000_000 {
-			r.Errorf("number %d after restart %d is not far ahead of %d", n, restart, last)
+		if n <= last {
+			r.Errorf("number %d after restart %d is not ahead of %d", n, restart, last)
 		}
 		if epoch == first {
 			r.Errorf("restart %d does not begin an epoch", restart)
@@ -68,21 +68,25 @@ func TestRestartOfRedisBeginsAnEpochAndMovesNumbersAhead(t *testing.T) {
 }
 
 // Redis crashes twice before it saves again: each time it comes back with the
-// same copy. A uid that a published relay has seen is used again, and its late
-// reply answers another request.
+// same copy, the first of its life or one from between two quick restarts. A uid
+// that a published relay has seen is used again, and its late reply answers
+// another request.
 func TestNumbersAreUsedOnceHoweverOftenRedisComesBackWithTheSameCopy(t *testing.T) {
 	r := onReal(t)
-	r.numberOf(r.join(), 1002)
-	r.must(r.rdb.Save(r.Context()).Err())
 	used := map[uint64]bool{}
 	for range 3 {
-		r.real.Restart()
-		eventually(r, "the new Redis is reached", func() bool { return r.rdb.Ping(r.Context()).Err() == nil })
 		n, _ := r.numberOf(r.join(), 1002)
-		if used[n] {
-			r.Fatalf("number %d is used again", n)
-		}
 		used[n] = true
+		r.must(r.rdb.Save(r.Context()).Err())
+		for range 3 {
+			r.real.Restart()
+			eventually(r, "the new Redis is reached", func() bool { return r.rdb.Ping(r.Context()).Err() == nil })
+			n, _ := r.numberOf(r.join(), 1002)
+			if used[n] {
+				r.Fatalf("number %d is used again", n)
+			}
+			used[n] = true
+		}
 	}
 }
 

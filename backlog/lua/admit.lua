@@ -43,10 +43,11 @@ end
 
 -- The epoch ends with the Redis process: after a restart, a fail-over or a
 -- restored copy the last moments may be gone, and with them used uids. The
--- numbering then moves ahead, so that none is used twice: by a million, and at
--- least to the time in µs (`base`), for Redis may come back with less than it had
--- to the same copy again and again, or with nothing. Nobody sends a million
--- messages a second to one twin.
+-- numbering then goes on from the time in µs (`base`), so that none is used twice:
+-- nobody sends a million messages a second to one twin, so all numbers in use are
+-- behind it, also those that were forgotten, and Redis may come back with less
+-- than it had to the same copy again and again, or with nothing. Only a clock that
+-- was set back is behind the numbers; then they move ahead by a million (`jump`).
 local server = redis.pcall('INFO', 'server')
 local run_id = ''
 if type(server) == 'string' then
@@ -76,7 +77,7 @@ for d = 1, count do
   if lane[1] ~= epoch then
     redis.call('HSET', KEYS[key + 2], 'epoch', epoch)
     local last = tonumber(redis.call('GET', KEYS[key + 1]) or 0)
-    local ahead = math.max(last + jump, base)
+    local ahead = last < base and base or last + jump
     if ahead > last then
       redis.call('SET', KEYS[key + 1], int(ahead))
     end
