@@ -112,7 +112,8 @@ func (s *Site) popRaw(list string) string {
 	s.T.Helper()
 	got, err := s.RDB.BLPop(s.T.Context(), Patience, list).Result()
 	if err != nil {
-		s.T.Fatalf("twin %d: nothing comes to %s: %v", s.ID, list, err)
+		dead, _ := s.RDB.XRange(s.T.Context(), s.Prefix+".system.dead", "-", "+").Result()
+		s.T.Fatalf("twin %d: nothing comes to %s: %v; dead letters: %v", s.ID, list, err, dead)
 	}
 	return got[1]
 }

@@ -122,6 +122,9 @@ func TestNothingIsLostOrDoneTwiceWhenARelayIsKilled(t *testing.T) {
 					victim.Launch()
 				}
 				victim.Daemon.Kill()
+				// Three relays that end with one message bury it, by rule. These do not
+				// end because of it, which only we know.
+				victim.RDB.Del(t.Context(), victim.Prefix+".system.suspects")
 				if i%5 == 4 {
 					w.push(1) // nobody is there
 				}
