@@ -18,7 +18,8 @@ func TestRequestCrossesTwoRelaysAndItsReplyComesBack(t *testing.T) {
 	w := newWire()
 	a, b := run(t, w, 1001), run(t, w, 1002)
 
-	a.request(with(ask("calc.add", "app.1", 1002), map[string]any{"uid": "mine", "shm": "application/json"}))
+	// Without `now` its life counts from its admission: no second begins in between.
+	a.request(with(ask("calc.add", "app.1", 1002), map[string]any{"uid": "mine", "shm": "application/json", "now": 0}))
 	req := b.service("calc.add")
 	expect(t, "the service got", req, map[string]any{
 		"ver": 1, "uid": "1002.1", "src": 1001, "dst": []int{1002}, "cmd": "calc.add", "dat": "WzEsMl0=", "exp": 60,
