@@ -200,7 +200,7 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 // In the same exchange it fetches from the lane to a twin, unless that is 0. The
 // batch is nil when it could not be fetched.
 func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
-	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts()}
+	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts(), s.keys.ended()}
 	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds(), len(c.Messages)}
 	twins := newNumbering[uint32]()
 	for _, d := range departures {

@@ -43,7 +43,7 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		queues.of(a.Entry.Message.ReturnQueue)
 		lanes.of(a.Entry.Message.Destinations[0])
 	}
-	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim}
+	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim, s.keys.ended()}
 	keys = append(keys, queues.names...)
 	for _, twin := range lanes.names {
 		lane := id(twin)
@@ -59,7 +59,7 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		if c != nil && a.Position >= 0 {
 			position = strconv.Itoa(a.Position)
 		}
-		args = append(args, m.UID, a.Entry.Head, outcome, flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
+		args = append(args, m.UID, a.Entry.Head, outcome, string(a.Reason), flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
 	}
 	return call{s.scripts.answer, keys, args}
 }
@@ -74,12 +74,12 @@ func answered(answers []msgbus.Answer, cmd *redis.Cmd) ([]msgbus.Outcome, error)
 
 // Stats are counts since the prefix was first used.
 type Stats struct {
-	Accepted int64 // requests that entered the backlog
-	Answered int64 // … that ended with a service's reply
-	Failed   int64 // … that ended with an error of the bus
-	Waiting  int64 // … that have not ended
+	Accepted int64 `json:"accepted"` // requests that entered the backlog
+	Answered int64 `json:"answered"` // … that ended with a service's reply
+	Failed   int64 `json:"failed"`   // … that ended with an error of the bus
+	Waiting  int64 `json:"waiting"`  // … that have not ended
 
-	Archived int64 // the archived daemon's entries, as long as Adopt has not accepted them
+	Archived int64 `json:"archived"` // the archived daemon's entries, as long as Adopt has not accepted them
 }
 
 // AddUp tells whether what became of each accepted request is known.

@@ -9,9 +9,9 @@ import (
 
 // A Census counts what is neither waiting nor ended.
 type Census struct {
-	Live  int64 // sessions of relays at work
-	Ended int64 // sessions whose claims may not all have been given back
-	Dead  int64 // dead letters
+	Live  int64 `json:"live_sessions"`  // sessions of relays at work
+	Ended int64 `json:"ended_sessions"` // sessions whose claims may not all have been given back
+	Dead  int64 `json:"dead_letters"`   // dead letters
 }
 
 // Census counts sessions and dead letters. A key of another type holds none;

@@ -162,7 +162,7 @@ func (c *checker) role(key string) role {
 		return role{"list", nil}
 	case k.hold():
 		return role{"string", nil}
-	case k.dead():
+	case k.dead(), k.ended():
 		return role{"stream", nil}
 	case k.archivedRetry(), k.instances(), k.suspects(), k.epoch(), k.stats():
 		return role{"hash", nil}
@@ -176,7 +176,7 @@ func (c *checker) role(key string) role {
 		return role{"hash", c.entries}
 	case k.deadlines():
 		return role{"zset", c.deadlines}
-	case k.lanes(), k.lanesLater():
+	case k.lanes(), k.lanesLater(), k.lanesPaused():
 		return role{"zset", func(ctx context.Context) error { return c.lanes(ctx, key) }}
 	case k.replies():
 		return role{"hash", c.replies}

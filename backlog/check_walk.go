@@ -130,7 +130,7 @@ func (c *checker) lanes(ctx context.Context, index string) error {
 // lane tells whether a lane will be served.
 func (c *checker) lane(ctx context.Context, twin string) error {
 	k := c.keys
-	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin), k.laneLater(twin), k.lanesLater()}, twin).Slice()
+	result, err := c.run(ctx, c.scripts.checkLane, []string{k.lanes(), k.laneRequests(twin), k.laneReplies(twin), k.laneLater(twin), k.lanesLater(), k.lanesPaused()}, twin).Slice()
 	if err != nil {
 		return err
 	}

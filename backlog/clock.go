@@ -103,8 +103,9 @@ func (s *Store) learnTime(ctx context.Context, us int64, sent time.Duration) err
 	return nil
 }
 
-// readTime asks Redis for its time alone.
-func (s *Store) readTime(ctx context.Context) error {
+// ReadClock asks Redis for its time, which Now tells from then on. Sessions do that by
+// themselves.
+func (s *Store) ReadClock(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	sent := s.clock.monotonic()
@@ -128,7 +129,7 @@ func (s *Store) expiring(ctx context.Context, script *redis.Script, keys []strin
 		return cmd
 	}
 	// Somebody set it, or Redis was slow to begin.
-	if err := s.readTime(ctx); err != nil {
+	if err := s.ReadClock(ctx); err != nil {
 		cmd.SetErr(err)
 		return cmd
 	}

@@ -34,6 +34,7 @@ func (k keys) hold() string { return k.system("hold") }
 func (k keys) epoch() string     { return k.system("epoch") }     // hash: epoch, run_id, jump, base
 func (k keys) deadlines() string { return k.system("deadlines") } // sorted set: uid → ms
 func (k keys) stats() string     { return k.system("stats") }     // hash: accepted, answered, failed
+func (k keys) ended() string     { return k.system("ended") }     // stream of what became of requests: asked or served → a line each
 func (k keys) dead() string      { return k.system("dead") }      // stream of dead letters
 
 // transferKey is a string: ms when a key pair was made, its id and the private key.
@@ -43,8 +44,9 @@ func (k keys) transferKey(place int) string {
 }
 
 // Lanes.
-func (k keys) lanesLater() string { return k.system("lanes.later") } // sorted set: twin → ms before which nothing put off is offered again
-func (k keys) lanes() string      { return k.system("lanes") }       // sorted set: twin → ms when it is due; see FAILING in the preamble
+func (k keys) lanesLater() string  { return k.system("lanes.later") }  // sorted set: twin → ms before which nothing put off is offered again
+func (k keys) lanesPaused() string { return k.system("lanes.paused") } // sorted set: twin → ms since when an operator lets nothing go to it
+func (k keys) lanes() string       { return k.system("lanes") }        // sorted set: twin → ms when it is due; see FAILING in the preamble
 func (k keys) lane(twin string) string {
 	return k.system("lane." + twin) // hash: epoch, owner, failing, failures, reason, detail, later_reason, later_detail
 }

@@ -52,7 +52,7 @@ func (s *Store) fetching(twin uint32) call {
 	t := id(twin)
 	return call{s.scripts.fetch,
 		[]string{s.keys.sessions(), s.keys.lanes(), s.keys.lane(t), s.keys.laneRequests(t), s.keys.laneReplies(t), s.keys.backlog(), s.keys.replies(), s.keys.laneTries(t),
-			s.keys.laneLater(t), s.keys.lanesLater()},
+			s.keys.laneLater(t), s.keys.lanesLater(), s.keys.lanesPaused()},
 		[]any{s.currentSession(), t, s.opts.MaxBatch, s.opts.MaxBatchBytes, Window, laneHold.Milliseconds(),
 			farthestRest.Milliseconds(), farthestHold.Microseconds()}}
 }

@@ -158,4 +158,4 @@ func (w *world) nothingLeft() {
 	}
 }
 
-var forLater = regexp.MustCompile(`^msgbus\.(counter\.\d+|system\.(epoch|stats|sessions|instances|served|lane\.\d+|seen\.\d+(\.\d)?))$`)
+var forLater = regexp.MustCompile(`^msgbus\.(counter\.\d+|system\.(epoch|ended|stats|sessions|instances|served|lane\.\d+|seen\.\d+(\.\d)?))$`)

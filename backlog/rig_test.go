@@ -197,10 +197,29 @@ func (r *rig) dump() string {
 			// Bits of zero at the end of a window say what no bits there say.
 			all[k] = fmt.Sprintf("%q", strings.TrimRight(r.rdb.Get(r.Context(), k).Val(), "\x00"))
 		case "stream":
-			all[k] = fmt.Sprint(r.rdb.XRange(r.Context(), k, "-", "+").Val())
+			all[k] = r.stream(k)
 		}
 	}
 	return fmt.Sprint(all) // sorts the keys
+}
+
+// stream reads a stream: of what became of requests the lines, however many came in one
+// step.
+func (r *rig) stream(key string) string {
+	r.Helper()
+	entries := r.rdb.XRange(r.Context(), key, "-", "+").Val()
+	if key != "msgbus.system.ended" {
+		return fmt.Sprint(entries)
+	}
+	var lines []string
+	for _, e := range entries {
+		for kind, text := range e.Values {
+			for line := range strings.SplitSeq(text.(string), "\n") {
+				lines = append(lines, kind+" "+line)
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // unchanged runs step and fails when Redis is not as before.

@@ -24,6 +24,9 @@ type scripts struct {
 	walk, checkEntries, checkOpen         *redis.Script
 	checkReplies, checkLane, checkClaim   *redis.Script
 	checkSeen, checkCounts, overdue       *redis.Script
+	viewLanes, viewRequests               *redis.Script
+	viewQueue, viewDead, viewEnded        *redis.Script
+	pause, retryDead                      *redis.Script
 }
 
 func loadScripts() (*scripts, error) {
@@ -58,6 +61,8 @@ func loadScripts() (*scripts, error) {
 		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),
 		checkReplies: load("check_replies"), checkLane: load("check_lane"), checkClaim: load("check_claim"),
 		checkSeen: load("check_seen"), checkCounts: load("check_counts"), overdue: load("overdue"),
+		viewLanes: load("view_lanes"), viewRequests: load("view_requests"), viewQueue: load("view_queue"), viewDead: load("view_dead"), viewEnded: load("view_ended"),
+		pause: load("pause"), retryDead: load("retry_dead"),
 	}
 	return s, err
 }

@@ -177,8 +177,9 @@ type Departure struct {
 // An Answer ends a request of the backlog.
 type Answer struct {
 	Entry    *Entry
-	Failed   bool // Body tells of an error of the bus, not of the service's reply
-	Position int  // in the claim that the answer came from; -1 when from none
+	Failed   bool   // Body tells of an error of the bus, not of the service's reply
+	Reason   Reason // of that error
+	Position int    // in the claim that the answer came from; -1 when from none
 	Body     []byte
 }
 

@@ -61,6 +61,10 @@ const (
 	RetriesExhausted Reason = "retries_exhausted"
 	// Expired: the deadline passed without a reply.
 	Expired Reason = "expired"
+	// Dropped: an operator ended the request.
+	Dropped Reason = "dropped"
+	// Paused: an operator lets nothing go to the twin now.
+	Paused Reason = "paused"
 	// ExpTooLong: a remote request asks to live longer than this relay allows.
 	ExpTooLong Reason = "exp_too_long"
 

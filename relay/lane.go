@@ -300,20 +300,26 @@ func (r *Relay) refusedByPeer(ctx context.Context, twin uint32, o msgbus.Outgoin
 
 // endWithError ends requests with errors of the bus.
 func (r *Relay) endWithError(ctx context.Context, entries []*msgbus.Entry, reason msgbus.Reason, text func(*msgbus.Entry) string) error {
+	_, err := r.endAll(ctx, entries, reason, text)
+	return err
+}
+
+// endAll is endWithError for those who want to know what became of each.
+func (r *Relay) endAll(ctx context.Context, entries []*msgbus.Entry, reason msgbus.Reason, text func(*msgbus.Entry) string) ([]msgbus.Outcome, error) {
 	answers := make([]msgbus.Answer, len(entries))
 	for i, e := range entries {
 		m := e.Message.Clone()
 		m.Dialect = e.Dialect
-		answers[i] = msgbus.Answer{Entry: e, Failed: true, Position: -1, Body: r.errorToApp(m, m.Destinations[0], text(e))}
+		answers[i] = msgbus.Answer{Entry: e, Failed: true, Reason: reason, Position: -1, Body: r.errorToApp(m, m.Destinations[0], text(e))}
 	}
 	outcomes, err := r.backlog.Answer(ctx, nil, answers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, e := range entries {
 		r.logEnd(e, outcomes[i], reason)
 	}
-	return nil
+	return outcomes, nil
 }
 
 // laneFailed lets a lane rest and ends the requests whose tries are used up.

@@ -4,10 +4,10 @@
 -- was emptied) is left alone.
 --
 -- KEYS 1 backlog, 2 deadlines, 3 stats, 4 dead letters, 5 sessions, 6 claim,
---      then the return queues, then for each lane its requests, tries and later
+--      7 ended, then the return queues, then for each lane its requests, tries and later
 -- ARGV 1 session or '' when no claim is at stake, 2 seconds that a return queue
 --      is kept, 3 bound of the dead letters, 4 number of return queues, then for
---      each message: uid, the entry's head, 'answered' or 'failed', '1' when a
+--      each message: uid, the entry's head, 'answered' or 'failed', the reason or '', '1' when a
 --      service may have answered to the queue itself, position in the claim from 0
 --      or '', which of the return queues and of the lanes from 1, body
 -- Returns for each message 'answered', 'failed', 'late' when it has ended
@@ -19,11 +19,12 @@ if ARGV[1] ~= '' and fenced(KEYS[5], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local uids = {}
-for a = 5, #ARGV, 8 do
+for a = 5, #ARGV, 9 do
   uids[#uids + 1] = ARGV[a]
 end
 local result, dealt_with, unread = {}, {}, {}
 local ended, is_ended, on_lane = {}, {}, {}
+local told = {} -- for who asks later what became of a request
 local counts = {answered = 0, failed = 0}
 
 -- queue_of returns what is known of a return queue, and what is to be pushed to
@@ -32,7 +33,7 @@ local queues = {}
 local function queue_of(r)
   local queue = queues[r]
   if not queue then
-    local key = KEYS[6 + r]
+    local key = KEYS[7 + r]
     queue = {key = key, length = list_length(key), replies = {}}
     queues[r] = queue
   end
@@ -59,11 +60,12 @@ local function end_request(uid, lane, queue, outcome, may_be_answered, body)
 end
 
 each_value(KEYS[1], uids, function(i, entry)
-  local uid, head, outcome, may_be_answered, position, r, lane, body = unpack(ARGV, 8 * i - 3, 8 * i + 4)
+  local uid, head, outcome, reason, may_be_answered, position, r, lane, body = unpack(ARGV, 9 * i - 4, 9 * i + 4)
   if not entry or is_ended[uid] or string.sub(entry, 1, #head) ~= head then
     outcome = 'late'
   else
     outcome = end_request(uid, tonumber(lane), queue_of(tonumber(r)), outcome, may_be_answered == '1', body)
+    told[#told + 1] = uid .. ' ' .. outcome .. ' ' .. (string.match(head, '"admitted":(%d+)') or now) .. ' ' .. reason
   end
   if position ~= '' then
     dealt_with[#dealt_with + 1] = position
@@ -73,7 +75,7 @@ end)
 
 in_calls('HDEL', KEYS[1], ended) -- first, because it frees
 in_calls('ZREM', KEYS[2], ended)
-local first_lane = 6 + ARGV[4]
+local first_lane = 7 + ARGV[4]
 for lane, on_it in pairs(on_lane) do
   for key = first_lane + 3 * lane - 2, first_lane + 3 * lane do
     in_calls('ZREM', KEYS[key], on_it)
@@ -86,8 +88,9 @@ for _, queue in pairs(queues) do
   end
 end
 for _, reply in ipairs(unread) do
-  bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. reply[1] .. ' is not a list', reply[2])
+  bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. reply[1] .. ' is not a list', reply[2], reply[1])
 end
+note_ended(KEYS[7], 'asked', told)
 if #dealt_with > 0 then
   make_room(KEYS[6])
   deal_with(KEYS[6], dealt_with)

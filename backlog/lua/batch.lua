@@ -71,6 +71,14 @@ local function list_length(key)
   return type(length) == 'number' and length or nil
 end
 
+-- note_ended keeps what became of requests in the latest steps, for who asks later: a
+-- line each, of 'asked' for requests of this twin and of 'served' for others'.
+local function note_ended(ended, kind, lines)
+  if #lines > 0 then
+    redis.call('XADD', ended, 'MAXLEN', '~', '1000', '*', kind, table.concat(lines, '\n'))
+  end
+end
+
 -- deal_with marks messages of a claim as dealt with, given their positions from 0.
 -- Those at its head, one after another, are exchanged at once.
 local function deal_with(claim, positions)

@@ -1,8 +1,10 @@
 -- Tells whether a relay will look at a lane. What holds anything is in `lanes`,
 -- or, where all waits for what was put off, in `lanes later`; one that rests for
--- too long is brought back by whoever asks which are due.
+-- too long is brought back by whoever asks which are due. One that an operator has
+-- paused may be in neither.
 --
--- KEYS 1 lanes, 2 lane requests, 3 lane replies, 4 lane later, 5 lanes later
+-- KEYS 1 lanes, 2 lane requests, 3 lane replies, 4 lane later, 5 lanes later,
+--      6 lanes paused
 -- ARGV 1 twin
 -- Returns {messages on the lane, '' or 'unserved'}.
 
@@ -15,7 +17,7 @@ local function lacks(key)
 end
 local replies, later = size(KEYS[3]), size(KEYS[4])
 local held = size(KEYS[2]) + replies + later
-if held > 0 and lacks(KEYS[1]) and (replies > 0 or later == 0 or lacks(KEYS[5])) then
+if held > 0 and lacks(KEYS[1]) and lacks(KEYS[6]) and (replies > 0 or later == 0 or lacks(KEYS[5])) then
   return {held, 'unserved'}
 end
 return {held, ''}

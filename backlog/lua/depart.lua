@@ -3,8 +3,8 @@
 -- of it has been dealt with.
 --
 -- KEYS 1 sessions, 2 claim, 3 open, 4 open deadlines, 5 replies,
---      6 replies' deadlines, 7 lanes, 8 open counts, then the lane replies of each
---      twin
+--      6 replies' deadlines, 7 lanes, 8 open counts, 9 ended, then the lane replies of
+--      each twin
 -- ARGV 1 session, 2 ms that a reply without a record may wait, 3 µs from the
 --      acceptance of a request without an epoch to its reply, 4 number of
 --      messages that were seen of the claim, 5 number of twins T, then T twins that
@@ -33,6 +33,7 @@ for a = first, #ARGV, 6 do
 end
 
 local result = {}
+local told = {} -- for who asks later what became of a request
 local changed, closed, counts = {}, {}, {} -- uid → true, ids, name of a count → records closed
 local is_sent, bodies, deadlines = {}, {}, {}
 local on_lane, due = {}, {} -- of each twin: {score, id, …}, when its first reply is due
@@ -77,7 +78,9 @@ for a = first, #ARGV, 6 do
     add(on_lane, at, int(not_before + #result), id)
     due[at] = due[at] or int(not_before / 1000)
   end
-  result[#result + 1] = open and 'sent' or 'late'
+  local outcome = open and 'sent' or 'late'
+  told[#told + 1] = uid .. ' ' .. outcome .. ' ' .. (accepted or 0) .. ' ' .. ARGV[5 + at]
+  result[#result + 1] = outcome
 end
 
 make_room(KEYS[2])
@@ -101,8 +104,9 @@ in_calls('HSET', KEYS[5], bodies)
 in_calls('ZADD', KEYS[6], deadlines)
 for at = 1, twins do
   if due[at] then
-    in_calls('ZADD', KEYS[8 + at], on_lane[at])
+    in_calls('ZADD', KEYS[9 + at], on_lane[at])
     redis.call('ZADD', KEYS[7], 'NX', due[at], ARGV[5 + at])
   end
 end
+note_ended(KEYS[9], 'served', told)
 return result

@@ -5,13 +5,13 @@
 -- batch at a time, until some of it is put off again.
 --
 -- KEYS 1 sessions, 2 lanes, 3 lane, 4 lane requests, 5 lane replies, 6 backlog,
---      7 replies, 8 lane tries, 9 lane later, 10 lanes later
+--      7 replies, 8 lane tries, 9 lane later, 10 lanes later, 11 lanes paused
 -- ARGV 1 session, 2 twin, 3 most messages, 4 most bytes, 5 window of numbers,
 --      6 ms that the lane is not offered to others, 7 ms that it rests at most,
 --      8 µs that a reply waits at most
 -- Returns {'batch', probe, kind, id, body, …} with kind 'request' or 'reply'
 -- and probe '1' when the lane has failed since its last success; {'wait', ms}
--- when nothing is to be sent for that long; {'idle'} when the lane is empty;
+-- when nothing is to be sent for that long; {'idle'} when the lane is empty or paused;
 -- {'owned'} when another relay serves it; the error FENCED.
 
 if fenced(KEYS[1], ARGV[1]) then
@@ -35,6 +35,11 @@ if lane[1] ~= ARGV[1] then
     set_due(now + ARGV[6])
     return {'owned'}
   end
+end
+if redis.call('ZSCORE', KEYS[11], ARGV[2]) then
+  redis.call('HDEL', KEYS[3], 'owner')
+  redis.call('ZREM', KEYS[2], ARGV[2]) -- it is due again when it may go on, or something comes for it
+  return {'idle'}
 end
 
 local most = tonumber(ARGV[3])

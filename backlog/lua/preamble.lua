@@ -46,10 +46,11 @@ local function is_list(key)
   return kind == 'list' or kind == 'none'
 end
 
--- bury keeps what nobody can handle, in a bounded stream whose ids are times.
-local function bury(dead, bound, queue, reason, detail, message)
+-- bury keeps what nobody can handle, in a bounded stream whose ids are times. `to` is
+-- the list that it was for, if that is not the queue that it came from.
+local function bury(dead, bound, queue, reason, detail, message, to)
   redis.call('XADD', dead, 'MAXLEN', '~', bound, '*',
-    'queue', queue, 'reason', reason, 'detail', detail, 'message', message)
+    'queue', queue, 'reason', reason, 'detail', detail, 'to', to or '', 'message', message)
 end
 
 -- make_room lets the writes that follow go on when Redis is full: Redis refuses

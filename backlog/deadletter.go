@@ -1,0 +1,115 @@
+package backlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A DeadLetter is a message that nobody could handle.
+type DeadLetter struct {
+	ID      string        `json:"id"`      // of the stream, its time in ms in front
+	At      time.Time     `json:"at"`      // when it was buried
+	Queue   string        `json:"queue"`   // where it was: "local", "remote", "reply", "lane" or "backlog"
+	Reason  msgbus.Reason `json:"reason"`  // why
+	Detail  string        `json:"detail"`  // … in words
+	To      string        `json:"to"`      // the list that it was for, if that is not the queue
+	Message string        `json:"message"` // or as much of it as was asked for
+	Bytes   int           `json:"bytes"`   // of all of it
+}
+
+// DeadLetters returns the latest dead letters, or those before one, no more than
+// `most` and of each message no more than so many bytes.
+func (s *Store) DeadLetters(ctx context.Context, before string, most, bytes int) ([]DeadLetter, error) {
+	if before == "" {
+		before = "+"
+	}
+	result, err := s.run(ctx, s.scripts.viewDead, []string{s.keys.dead()}, before, most, bytes).StringSlice()
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters: %w", err)
+	}
+	var letters []DeadLetter
+	for i := 0; i+6 < len(result); i += 7 {
+		f := result[i : i+7]
+		size, _ := strconv.Atoi(f[6])
+		letters = append(letters, DeadLetter{
+			ID: f[0], At: buriedAt(f[0]), Queue: f[1], Reason: msgbus.Reason(f[2]), Detail: f[3], To: f[4], Message: f[5], Bytes: size,
+		})
+	}
+	return letters, nil
+}
+
+// DeadLetter returns one dead letter whole, or msgbus.ErrNotFound.
+func (s *Store) DeadLetter(ctx context.Context, id string) (*DeadLetter, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := s.rdb.XRange(ctx, s.keys.dead(), id, id).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read dead letter %s: %w", id, translate(err))
+	}
+	if len(found) == 0 {
+		return nil, msgbus.ErrNotFound
+	}
+	field := func(name string) string {
+		text, _ := found[0].Values[name].(string)
+		return text
+	}
+	return &DeadLetter{
+		ID: found[0].ID, At: buriedAt(found[0].ID), Queue: field("queue"), Reason: msgbus.Reason(field("reason")), Detail: field("detail"),
+		To: field("to"), Message: field("message"), Bytes: len(field("message")),
+	}, nil
+}
+
+// buriedAt reads the time that the id of a dead letter begins with.
+func buriedAt(id string) time.Time {
+	text, _, _ := strings.Cut(id, "-")
+	ms, _ := strconv.ParseInt(text, 10, 64)
+	return time.UnixMilli(ms)
+}
+
+// ErrNoRetry: a dead letter came from no list that it could be put back to.
+var ErrNoRetry = errors.New("it came from no list to which it can be put back")
+
+// RetryDeadLetter puts a dead letter back to the end of the list that it came from, or
+// that it was for. It returns msgbus.ErrNotFound, ErrNoRetry, or an error that the
+// list's key is of another type.
+func (s *Store) RetryDeadLetter(ctx context.Context, id string) error {
+	letter, err := s.DeadLetter(ctx, id)
+	if err != nil {
+		return err
+	}
+	to := letter.To
+	if to == "" {
+		if !slices.Contains(queues[:], msgbus.Queue(letter.Queue)) {
+			return ErrNoRetry
+		}
+		to = s.keys.queue(msgbus.Queue(letter.Queue))
+	}
+	n, err := s.run(ctx, s.scripts.retryDead, []string{s.keys.dead(), s.keys.suspects(), to}, id).Int()
+	switch {
+	case err != nil:
+		return fmt.Errorf("put dead letter %s back: %w", id, err)
+	case n == 0:
+		return msgbus.ErrNotFound
+	case n < 0:
+		return fmt.Errorf("put dead letter %s back: %s is not a list", id, to)
+	}
+	return nil
+}
+
+// DropDeadLetters forgets dead letters for good, and says how many of them there were.
+func (s *Store) DropDeadLetters(ctx context.Context, ids ...string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	n, err := s.rdb.XDel(ctx, s.keys.dead(), ids...).Result()
+	if err != nil {
+		return 0, fmt.Errorf("drop dead letters: %w", translate(err))
+	}
+	return n, nil
+}
