@@ -75,10 +75,14 @@ func localRedis(c *cli.Context, settings ...func(*redis.Options)) (*redis.Client
 	rdb := newRedisClient(opts)
 	if err := rdb.Ping(c.Context).Err(); err != nil {
 		_ = rdb.Close()
-		return nil, withHint(fmt.Errorf("the local Redis (%s) does not answer: %w", opts.Addr, err),
-			"is it running? --redis says where it is, and with which password: redis://user:password@host:port/db")
+		return nil, noRedis(opts.Addr, err)
 	}
 	return rdb, nil
+}
+
+func noRedis(address string, err error) error {
+	return withHint(fmt.Errorf("the local Redis (%s) does not answer: %w", address, err),
+		"is it running? --redis says where it is, and with which password: redis://user:password@host:port/db")
 }
 
 // newRedisClient returns a client that does what it is told once, within the

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+func deadCommand(s streams) *cli.Command {
+	which := func() []cli.Flag {
+		return []cli.Flag{
+			&cli.StringFlag{Name: "reason", Usage: "all that were buried for this `REASON`, instead of naming them"},
+			&cli.BoolFlag{Name: "all", Usage: "all, instead of naming them"},
+		}
+	}
+	return group("dead", "look at messages that nobody could handle; retry and drop them",
+		&cli.Command{
+			Name: "ls", Usage: "list dead letters, the latest first", UsageText: "msgbusd dead ls [options]",
+			Flags: inspectFlags(
+				&cli.IntFlag{Name: "most", Value: 50, Usage: "print no more than this `NUMBER` of them"},
+				&cli.StringFlag{Name: "before", Usage: "those before the one with this `ID`"},
+				&cli.StringFlag{Name: "reason", Usage: "only those that were buried for this `REASON`"}),
+			Action: inspecting(s, 0, 0, listDead),
+		},
+		&cli.Command{
+			Name: "show", Usage: "print one dead letter", UsageText: "msgbusd dead show [options] ID",
+			Flags: inspectFlags(&cli.IntFlag{Name: "bytes", Value: 4000, Usage: "print no more than so many `BYTES` of the message"}), Action: inspecting(s, 1, 1, showDead),
+		},
+		&cli.Command{
+			Name: "retry", Usage: "put dead letters back to where they came from", UsageText: "msgbusd dead retry [options] ID…|--reason REASON|--all",
+			Description: "They go to the end of their queue, as if they had just been pushed.",
+			Flags:       inspectFlags(which()...), Action: inspecting(s, 0, -1, retryDead),
+		},
+		&cli.Command{
+			Name: "drop", Usage: "forget dead letters for good", UsageText: "msgbusd dead drop [options] ID…|--reason REASON|--all",
+			Flags: inspectFlags(append(which(), yesFlag())...), Action: inspecting(s, 0, -1, dropDead),
+		})
+}
+
+// deadStep is how many dead letters are read at once while they are walked, and
+// deadLine how many bytes of a message a line shows.
+const (
+	deadStep = 100
+	deadLine = 80
+)
+
+// walkDead calls see for the dead letters that a reason fits, "" for any, the latest
+// first, until that returns false.
+func (i *inspection) walkDead(before, reason string, bytes int, see func(backlog.DeadLetter) bool) error {
+	for {
+		page, err := i.store.DeadLetters(i.Context.Context, before, deadStep, bytes)
+		if err != nil {
+			return err
+		}
+		for _, letter := range page {
+			before = letter.ID
+			if (reason == "" || reason == string(letter.Reason)) && !see(letter) {
+				return nil
+			}
+		}
+		if len(page) < deadStep {
+			return nil
+		}
+	}
+}
+
+func listDead(i *inspection) error {
+	letters, more := []backlog.DeadLetter{}, false
+	err := i.walkDead(i.String("before"), i.String("reason"), deadLine, func(letter backlog.DeadLetter) bool {
+		more = len(letters) == i.Int("most")
+		if !more {
+			letters = append(letters, letter)
+		}
+		return !more
+	})
+	if err != nil {
+		return err
+	}
+	return i.print(letters, func(w io.Writer) {
+		row(w, "ID", "AGE", "FROM", "REASON", "BYTES", "MESSAGE")
+		for _, l := range letters {
+			text := l.Message
+			if l.Bytes > len(text) {
+				text += " …"
+			}
+			row(w, l.ID, i.since(l.At), l.Queue, l.Reason, l.Bytes, text)
+		}
+		if more {
+			fmt.Fprintf(w, "there are more: --before %s\n", letters[len(letters)-1].ID)
+		}
+	})
+}
+
+// noLetter says what it means that a dead letter is not there.
+func noLetter(id string, err error) error {
+	switch {
+	case errors.Is(err, msgbus.ErrNotFound):
+		return withHint(fmt.Errorf("there is no dead letter %s", id), "msgbusd dead ls lists them")
+	case errors.Is(err, backlog.ErrNoRetry):
+		return withHint(fmt.Errorf("dead letter %s: %w", id, err), "msgbusd dead show %s prints it", id)
+	}
+	return err
+}
+
+func showDead(i *inspection) error {
+	id := i.Args().First()
+	letter, err := i.store.DeadLetter(i.Context.Context, id)
+	if err != nil {
+		return noLetter(id, err)
+	}
+	if most := max(0, i.Int("bytes")); len(letter.Message) > most {
+		letter.Message = letter.Message[:most]
+	}
+	return i.print(letter, func(w io.Writer) {
+		row(w, "id", letter.ID)
+		row(w, "buried", letter.At.UTC().Format(time.RFC3339)+", "+i.since(letter.At)+" ago")
+		row(w, "from", letter.Queue)
+		if letter.To != "" {
+			row(w, "for", letter.To)
+		}
+		row(w, "reason", letter.Reason)
+		row(w, "detail", orDash(letter.Detail))
+		row(w, "bytes", letter.Bytes)
+		row(w, "message", letter.Message)
+	})
+}
+
+// chosenDead returns the dead letters that the arguments or options name.
+func (i *inspection) chosenDead() ([]string, error) {
+	ids := i.Args().Slice()
+	all := i.Bool("all") || i.String("reason") != ""
+	if all == (len(ids) > 0) {
+		return nil, withHint(usageError("%s takes ids, or --reason, or --all", i.Command.HelpName), "msgbusd dead ls lists them")
+	}
+	if !all {
+		return ids, nil
+	}
+	err := i.walkDead("", i.String("reason"), 1, func(letter backlog.DeadLetter) bool {
+		ids = append(ids, letter.ID)
+		return true
+	})
+	return ids, err
+}
+
+func retryDead(i *inspection) error {
+	ids, err := i.chosenDead()
+	if err != nil {
+		return err
+	}
+	for n := len(ids) - 1; n >= 0; n-- { // the oldest first, as they came
+		if err := i.store.RetryDeadLetter(i.Context.Context, ids[n]); err != nil {
+			return noLetter(ids[n], err)
+		}
+	}
+	return i.print(map[string]any{"retried": ids}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters put back\n", len(ids)) })
+}
+
+func dropDead(i *inspection) error {
+	ids, err := i.chosenDead()
+	if err != nil {
+		return err
+	}
+	if err := i.confirm("forget %d dead letters for good", len(ids)); err != nil {
+		return err
+	}
+	dropped := int64(0)
+	for first := 0; first < len(ids); first += deadStep {
+		n, err := i.store.DropDeadLetters(i.Context.Context, ids[first:min(first+deadStep, len(ids))]...)
+		if err != nil {
+			return err
+		}
+		dropped += n
+	}
+	return i.print(map[string]int64{"dropped": dropped}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters forgotten\n", dropped) })
+}
