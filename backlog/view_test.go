@@ -39,7 +39,7 @@ func TestRequestIsSeenWhereItIs(t *testing.T) {
 			r.Errorf("it lives from %v to %v", v.Admitted, v.Deadline)
 		}
 
-		b := r.fetch(s, 1002)
+		r.fetch(s, 1002)
 		wantEqual(r, "lane while it is sent", r.lane(s, 1002).State, backlog.LaneSending)
 		r.fail(s, 1002, unreachable())
 		v, lane := r.request(s, uid), r.lane(s, 1002)
@@ -51,7 +51,7 @@ func TestRequestIsSeenWhereItIs(t *testing.T) {
 
 		_, err := s.ResumeLane(r.Context(), 1002)
 		r.must(err)
-		b = r.fetch(s, 1002)
+		b := r.fetch(s, 1002)
 		r.must(s.Settle(r.Context(), 1002, msgbus.Settlement{Answered: true, PutOff: b.Parcels, Why: msgbus.Deferral{Reason: msgbus.QueueFull, Detail: "full", After: time.Second}}))
 		r.fetch(s, 1002)
 		v, lane = r.request(s, uid), r.lane(s, 1002)

@@ -153,14 +153,17 @@ func dropRequests(i *inspection) error {
 
 // drop ends a request as the relay of its twin would.
 func (i *inspection) drop(uid string) error {
-	ctx := context.WithoutCancel(i.Context.Context) // between two requests is early enough to stop
-	entry, err := i.store.Entry(ctx, uid)
+	if err := dropRequest(context.WithoutCancel(i.Context.Context), i.store, uid); err != nil {
+		return err
+	}
+	return i.Context.Context.Err() // between two requests is early enough to stop
+}
+
+// dropRequest ends a request as the relay of its twin would, which need not run.
+func dropRequest(ctx context.Context, store *backlog.Store, uid string) error {
+	entry, err := store.Entry(ctx, uid)
 	if err != nil {
 		return err
 	}
-	r := relay.New(relay.Options{Twin: entry.Message.Source, Log: zerolog.Nop()}, i.store, nil)
-	if err := r.DropRequest(ctx, uid); err != nil {
-		return err
-	}
-	return i.Context.Context.Err()
+	return relay.New(relay.Options{Twin: entry.Message.Source, Log: zerolog.Nop()}, store, nil).DropRequest(ctx, uid)
 }

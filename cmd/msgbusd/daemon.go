@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/console"
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/httpapi/transfer"
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -66,6 +67,7 @@ type daemonProcess struct {
 	public   net.Listener
 	admin    net.Listener
 	tls      secured
+	console  *console.Console
 	ready    readiness
 	gate     gate
 }
@@ -93,6 +95,9 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 		return nil, err
 	}
 	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log})
+	if d.console, err = d.newConsole(); err != nil {
+		return nil, err
+	}
 	if d.public, err = net.Listen("tcp", s.listen); err != nil {
 		return nil, withHint(fmt.Errorf("listen for other relays: %w", err), "is another msgbusd running? --listen takes another address")
 	}
@@ -151,7 +156,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer stopWork()
-		adminErr = serveHTTP(admin, d.tls.admin.Listener(d.admin), httpapi.AdminHandler(d.ready.check), d.log)
+		adminErr = serveHTTP(admin, d.tls.admin.Listener(d.admin), d.adminHandler(), d.log)
 	})
 	group.Go(func() {
 		defer stopAdmin()
@@ -159,6 +164,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 		workErr = d.work(work)
 	})
 	group.Go(func() { giveBack(work) })
+	group.Go(func() { d.console.Run(admin) })
 	group.Go(func() {
 		<-work.Done()
 		d.ready.stop()

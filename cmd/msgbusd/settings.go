@@ -27,6 +27,7 @@ type settings struct {
 	prefix      string
 	listen      string
 	adminListen string
+	console     consoleSettings
 	peerPort    uint16
 	ports       []twin.Ports // that may be dialled
 	tls         tlsFiles
@@ -115,6 +116,9 @@ func readSettings(c *cli.Context) (*settings, error) {
 		return nil, err
 	}
 	s.ports = append(s.ports, twin.Ports{First: s.peerPort, Last: s.peerPort})
+	if s.console, err = readConsole(c); err != nil {
+		return nil, err
+	}
 	if s.tls, err = readTLS(c); err != nil {
 		return nil, err
 	}

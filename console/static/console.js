@@ -1,0 +1,17 @@
+// The page is whole without this. With it the numbers of the overview stay fresh.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  if (!live || !window.EventSource) return;
+  const at = (value, path) => path.split(".").reduce((v, name) => (v == null ? v : v[name]), value);
+  const source = new EventSource(live.dataset.events);
+  source.onmessage = (event) => {
+    const news = JSON.parse(event.data);
+    for (const node of document.querySelectorAll("[data-live]")) {
+      const value = at(news, node.dataset.live);
+      if (value == null) continue;
+      node.textContent = "round" in node.dataset ? Math.round(value) : value;
+    }
+  };
+  addEventListener("pagehide", () => source.close());
+})();
