@@ -32,6 +32,7 @@ const (
 //	                                         GET <base>/twin?account=<SS58>
 //	gridproxy+http://  gridproxy+https://    GET <base>/twins?twin_id=<id>
 //	                                         GET <base>/twins?account_id=<SS58>
+//	graphql+http://    graphql+https://      POST <base>, a query of twins
 //
 // The client's Timeout bounds each call (5 s if it is zero); redirects are not
 // followed, whatever the client says. A nil client means one with defaults and at
@@ -46,19 +47,41 @@ func NewSource(rawurl string, client *http.Client) (Source, error) {
 	// stands in the place of the user, which url.Redacted leaves.
 	credentials := u.User
 	u.User = nil
-	scheme, gridproxy := strings.CutPrefix(u.Scheme, "gridproxy+")
-	if scheme != "http" && scheme != "https" {
-		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are http, https, gridproxy+http and gridproxy+https", u.Scheme+"://"+u.Host, u.Scheme)
+	dialect, transport := splitDialect(u.Scheme)
+	s := &httpSource{base: u, credentials: credentials, client: resolverClient(client)}
+	source := s.speaking(dialect)
+	if source == nil || transport != "http" && transport != "https" {
+		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are https, gridproxy+https and graphql+https, and each with http", u.Scheme+"://"+u.Host, u.Scheme)
 	}
 	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("resolver %q: want scheme://host/path, with neither ? nor #", u.Scheme+"://"+u.Host)
 	}
-	u.Scheme = scheme
-	s := &httpSource{base: u, credentials: credentials, client: resolverClient(client)}
-	if gridproxy {
-		return gridproxySource{s}, nil
+	u.Scheme = transport
+	return source, nil
+}
+
+// splitDialect returns what a resolver speaks, empty if the scheme does not say,
+// and what that goes over.
+func splitDialect(scheme string) (dialect, transport string) {
+	dialect, transport, named := strings.Cut(scheme, "+")
+	if !named {
+		return "", scheme
 	}
-	return twinSource{s}, nil
+	return dialect, transport
+}
+
+// speaking returns nil for a dialect that is not known.
+func (s *httpSource) speaking(dialect string) Source {
+	switch dialect {
+	case "":
+		return twinSource{s}
+	case "gridproxy":
+		return gridproxySource{s}
+	case "graphql":
+		return graphqlSource{s}
+	default:
+		return nil
+	}
 }
 
 // PlainHTTPWarning reports whether a resolver's address sends keys and addresses
@@ -66,7 +89,10 @@ func NewSource(rawurl string, client *http.Client) (Source, error) {
 // them: plain http to another machine than this one.
 func PlainHTTPWarning(rawurl string) bool {
 	u, err := url.Parse(rawurl)
-	if err != nil || strings.TrimPrefix(u.Scheme, "gridproxy+") != "http" {
+	if err != nil {
+		return false
+	}
+	if _, transport := splitDialect(u.Scheme); transport != "http" {
 		return false
 	}
 	host := u.Hostname()
@@ -128,14 +154,7 @@ func (s twinSource) record(a answer, want question) (Record, error) {
 	if a.status != http.StatusOK {
 		return Record{}, a.unexpected()
 	}
-	var rec Record
-	if err := a.decode(&rec); err != nil {
-		return Record{}, err
-	}
-	if err := want(rec); err != nil {
-		return Record{}, err
-	}
-	return rec, nil
+	return a.twin(want)
 }
 
 // gridproxySource speaks gridproxy's dialect: a list of none or one. A 404 there
@@ -162,23 +181,7 @@ func (s gridproxySource) first(ctx context.Context, key, value string, want ques
 	if err := a.decode(&list); err != nil {
 		return Record{}, err
 	}
-	switch {
-	case list == nil: // null
-		return Record{}, lying("null instead of a list")
-	case len(list) == 0:
-		return Record{}, ErrNotFound
-	case len(list) > 1:
-		return Record{}, lying("%d twins when asked for one", len(list))
-	}
-	var rec Record
-	a.body = list[0]
-	if err := a.decode(&rec); err != nil {
-		return Record{}, err
-	}
-	if err := want(rec); err != nil {
-		return Record{}, err
-	}
-	return rec, nil
+	return a.only(list, want)
 }
 
 // A question returns nil for a record that answers it, else what is wrong.
@@ -202,7 +205,7 @@ func hasAccount(account string) question {
 	}
 }
 
-// httpSource is what both dialects share: one bounded GET.
+// httpSource is what all dialects share: one bounded request.
 type httpSource struct {
 	base        *url.URL
 	credentials *url.Userinfo // nil without
@@ -212,11 +215,27 @@ type httpSource struct {
 func (s *httpSource) get(ctx context.Context, path string, query url.Values) (answer, error) {
 	u := s.base.JoinPath(path)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	return s.ask(ctx, http.MethodGet, u, nil)
+}
+
+// post sends a question as JSON to the base itself.
+func (s *httpSource) post(ctx context.Context, question any) (answer, error) {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return answer{}, unavailable(err)
+	}
+	return s.ask(ctx, http.MethodPost, s.base, body)
+}
+
+func (s *httpSource) ask(ctx context.Context, method string, u *url.URL, question []byte) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(question))
 	if err != nil {
 		return answer{}, unavailable(err)
 	}
 	req.Header.Set("Accept", "application/json, text/plain")
+	if len(question) > 0 {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	if s.credentials != nil {
 		password, _ := s.credentials.Password()
 		req.SetBasicAuth(s.credentials.Username(), password)
@@ -257,6 +276,33 @@ func (a answer) decode(into any) error {
 	return nil
 }
 
+// twin reads the one record that is the whole answer.
+func (a answer) twin(want question) (Record, error) {
+	var rec Record
+	if err := a.decode(&rec); err != nil {
+		return Record{}, err
+	}
+	if err := want(rec); err != nil {
+		return Record{}, err
+	}
+	return rec, nil
+}
+
+// only reads the one record of a list. That it is empty is how a dialect with
+// lists says that there is no such twin.
+func (a answer) only(list []json.RawMessage, want question) (Record, error) {
+	switch {
+	case list == nil: // null, or missing
+		return Record{}, lying("no list of twins in it")
+	case len(list) == 0:
+		return Record{}, ErrNotFound
+	case len(list) > 1:
+		return Record{}, lying("%d twins when asked for one", len(list))
+	}
+	a.body = list[0]
+	return a.twin(want)
+}
+
 // definitive tells a resolver's own 404, empty or a few words, from that of a
 // web server in front of it or in its place: a page, or Go's words for a path
 // that it does not serve. Twins must not vanish while a site is being moved.
@@ -272,4 +318,10 @@ func (a answer) noRoute() bool {
 
 func (a answer) unexpected() error {
 	return unavailable(fmt.Errorf("%s answered %d %s", a.url, a.status, http.StatusText(a.status)))
+}
+
+// complaint is for an error that came in the place of what was asked for. Its
+// text is a stranger's: escaped, and cut.
+func (a answer) complaint(text string) error {
+	return unavailable(fmt.Errorf("%s answered with an error: %.200q", a.url, text))
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,54 @@ func respond(status int, contentType, body string) http.HandlerFunc {
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
 	}
+}
+
+// An exchange is a POST that a test expects, and what it is answered with: a file
+// of testdata/answers, or the text itself.
+type exchange struct {
+	question string
+	status   int
+	answer   string
+}
+
+// conversation returns a source whose server expects these exchanges and no others.
+func conversation(t *testing.T, prefix string, exchanges ...exchange) Source {
+	t.Helper()
+	t.Cleanup(func() {
+		for _, e := range exchanges {
+			t.Errorf("not asked: %s", e.question)
+		}
+	})
+	return resolver(t, prefix, "/path", func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(exchanges) == 0 {
+			t.Errorf("unexpected %s, %v", body, err)
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		next := exchanges[0]
+		exchanges = exchanges[1:]
+		if how := r.Method + " " + r.URL.String() + " " + r.Header.Get("Content-Type"); how != "POST /path application/json" {
+			t.Errorf("asked with %s", how)
+		}
+		if string(body) != next.question {
+			t.Errorf("asked\n%s, want\n%s", body, next.question)
+		}
+		respond(next.status, "application/json", recorded(t, next.answer))(w, r)
+	})
+}
+
+// recorded returns the text of an answer.
+func recorded(t *testing.T, answer string) string {
+	t.Helper()
+	if !strings.HasSuffix(answer, ".json") {
+		return answer
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "answers", answer))
+	if err != nil {
+		t.Error(err)
+	}
+	return string(text)
 }
 
 const aliceAnswer = `{"Version":1,"ID":5,"Account":"` + aliceAccount + `","IP":"202::5","Entities":null}`
@@ -113,13 +163,18 @@ func TestAnswersAreDefinitiveOnlyWhenAResolverGaveThem(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := resolver(t, c.prefix, "", c.handler).Twin(context.Background(), 5)
-			if !errors.Is(err, c.want) || rec != (Record{}) {
-				t.Errorf("got %+v, %v, want %v", rec, err, c.want)
-			}
-			if errors.Is(err, ErrNotFound) == errors.Is(err, ErrUnavailable) {
-				t.Errorf("%v: must be one of not found and unavailable", err)
-			}
+			expectNoRecord(t, rec, err, c.want)
 		})
+	}
+}
+
+func expectNoRecord(t *testing.T, rec Record, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) || rec != (Record{}) {
+		t.Errorf("got %+v, %v, want %v", rec, err, want)
+	}
+	if errors.Is(err, ErrNotFound) == errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v: must be one of not found and unavailable", err)
 	}
 }
 
@@ -144,6 +199,16 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 // A resolver that accepts and never answers must not hold a lookup for ever; one
 // that is gone must say so.
 func TestAResolverThatHangsOrIsGoneIsUnavailable(t *testing.T) {
+	for _, prefix := range []string{"", "gridproxy+", "graphql+"} {
+		hangAndGo(t, prefix)
+	}
+	if c := resolverClient(nil); c.Timeout != 5*time.Second {
+		t.Errorf("a call may take %s, want 5 s", c.Timeout)
+	}
+}
+
+func hangAndGo(t *testing.T, prefix string) {
+	t.Helper()
 	release := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -151,25 +216,22 @@ func TestAResolverThatHangsOrIsGoneIsUnavailable(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	}))
-	src, err := NewSource(srv.URL, &http.Client{Timeout: 20 * time.Millisecond})
+	src, err := NewSource(prefix+srv.URL, &http.Client{Timeout: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := src.Twin(context.Background(), 5); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("hanging: %v", err)
+		t.Errorf("%shanging: %v", prefix, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := src.Twin(ctx, 5); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("%scancelled: %v", prefix, err)
 	}
 	close(release)
 	srv.Close()
 	if _, err := src.Twin(context.Background(), 5); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("gone: %v", err)
-	}
-	if c := resolverClient(nil); c.Timeout != 5*time.Second {
-		t.Errorf("a call may take %s, want 5 s", c.Timeout)
+		t.Errorf("%sgone: %v", prefix, err)
 	}
 }
 
@@ -203,6 +265,7 @@ func TestAddressesOfResolversAreChecked(t *testing.T) {
 		"wss://tfchain.grid.tf":         "known are http",
 		"gridproxy://resolver":          "gridproxy+https",
 		"gridproxy+ws://resolver":       "gridproxy+https",
+		"graphql://resolver":            "graphql+https",
 		"http://":                       "want scheme://host/path",
 		"http:resolver":                 "want scheme://host/path",
 		"https://resolver/?key=1":       "neither ?",
@@ -259,6 +322,8 @@ func TestPlainHTTPToAnotherMachineIsWarnedOf(t *testing.T) {
 	for rawurl, want := range map[string]bool{
 		"http://resolver": true, "http://10.0.0.1:80/x": true, "gridproxy+http://resolver": true, "http://[2a02::1]": true,
 		"http://localhost:8080": false, "http://127.0.0.1": false, "http://[::1]:80": false, "http://[::ffff:127.0.0.1]": false,
+		"graphql+http://resolver/graphql": true,
+		"graphql+https://resolver": false,
 		"https://resolver": false, "gridproxy+https://resolver": false, "": false, "%": false,
 	} {
 		if got := PlainHTTPWarning(rawurl); got != want {
