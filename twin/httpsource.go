@@ -33,6 +33,7 @@ const (
 //	gridproxy+http://  gridproxy+https://    GET <base>/twins?twin_id=<id>
 //	                                         GET <base>/twins?account_id=<SS58>
 //	graphql+http://    graphql+https://      POST <base>, a query of twins
+//	node+http://       node+https://         POST <base>, JSON-RPC to a chain node
 //
 // The client's Timeout bounds each call (5 s if it is zero); redirects are not
 // followed, whatever the client says. A nil client means one with defaults and at
@@ -51,7 +52,7 @@ func NewSource(rawurl string, client *http.Client) (Source, error) {
 	s := &httpSource{base: u, credentials: credentials, client: resolverClient(client)}
 	source := s.speaking(dialect)
 	if source == nil || transport != "http" && transport != "https" {
-		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are https, gridproxy+https and graphql+https, and each with http", u.Scheme+"://"+u.Host, u.Scheme)
+		return nil, fmt.Errorf("resolver %q: unknown scheme %q: known are https, gridproxy+https, graphql+https and node+https, and each with http", u.Scheme+"://"+u.Host, u.Scheme)
 	}
 	if u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("resolver %q: want scheme://host/path, with neither ? nor #", u.Scheme+"://"+u.Host)
@@ -79,6 +80,8 @@ func (s *httpSource) speaking(dialect string) Source {
 		return gridproxySource{s}
 	case "graphql":
 		return graphqlSource{s}
+	case "node":
+		return nodeSource{s}
 	default:
 		return nil
 	}

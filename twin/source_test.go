@@ -199,7 +199,7 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 // A resolver that accepts and never answers must not hold a lookup for ever; one
 // that is gone must say so.
 func TestAResolverThatHangsOrIsGoneIsUnavailable(t *testing.T) {
-	for _, prefix := range []string{"", "gridproxy+", "graphql+"} {
+	for _, prefix := range []string{"", "gridproxy+", "graphql+", "node+"} {
 		hangAndGo(t, prefix)
 	}
 	if c := resolverClient(nil); c.Timeout != 5*time.Second {
@@ -266,6 +266,9 @@ func TestAddressesOfResolversAreChecked(t *testing.T) {
 		"gridproxy://resolver":          "gridproxy+https",
 		"gridproxy+ws://resolver":       "gridproxy+https",
 		"graphql://resolver":            "graphql+https",
+		"node+wss://resolver":           "node+https",
+		"chain+https://resolver":        "node+https",
+		"node+https://":                 "want scheme://host/path",
 		"http://":                       "want scheme://host/path",
 		"http:resolver":                 "want scheme://host/path",
 		"https://resolver/?key=1":       "neither ?",
@@ -322,8 +325,8 @@ func TestPlainHTTPToAnotherMachineIsWarnedOf(t *testing.T) {
 	for rawurl, want := range map[string]bool{
 		"http://resolver": true, "http://10.0.0.1:80/x": true, "gridproxy+http://resolver": true, "http://[2a02::1]": true,
 		"http://localhost:8080": false, "http://127.0.0.1": false, "http://[::1]:80": false, "http://[::ffff:127.0.0.1]": false,
-		"graphql+http://resolver/graphql": true,
-		"graphql+https://resolver": false,
+		"graphql+http://resolver/graphql": true, "node+http://10.0.0.1:9933": true, "node+http://localhost:9933": false,
+		"graphql+https://resolver": false, "node+https://resolver": false,
 		"https://resolver": false, "gridproxy+https://resolver": false, "": false, "%": false,
 	} {
 		if got := PlainHTTPWarning(rawurl); got != want {
