@@ -113,7 +113,7 @@ func openSources(urls []string, log zerolog.Logger) (twin.Source, error) {
 	for _, url := range urls {
 		source, err := twin.NewSource(url, nil)
 		if err != nil {
-			return nil, withHint(configError("--substrate: %w", err), "https://…, http://… or gridproxy+https://…")
+			return nil, withHint(configError("--substrate: %w", err), "https://… or http://…, or one of these after gridproxy+, graphql+ or node+")
 		}
 		if twin.PlainHTTPWarning(url) {
 			log.Warn().Str("substrate", withoutPassword(url)).Msg("the resolver is asked over plain http: whoever is on the way can name other keys and addresses")

@@ -40,7 +40,7 @@ func secretFlags() []cli.Flag {
 func daemonFlags() []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "substrate", Category: groupIdentity, EnvVars: variable("substrate"),
-			Usage: "`URL` of a resolver, which knows the keys and addresses of twins: http(s)://… or gridproxy+https://…; given several times, they are tried in turn"},
+			Usage: "`URL` of a resolver, which knows the keys and addresses of twins: http(s)://…, alone or after gridproxy+, graphql+ or node+; given several times, they are tried in turn"},
 		&cli.UintFlag{Name: "twin", Category: groupIdentity, EnvVars: variable("twin"),
 			Usage: "`ID` of this twin; without it, the resolver is asked which twin has the key"},
 	}
