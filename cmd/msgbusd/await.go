@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/msgbusd/msgbusd/twin"
@@ -34,7 +33,7 @@ func (d *daemonProcess) awaitOwnTwin(ctx context.Context) (uint32, error) {
 	case errors.Is(err, twin.ErrNotFound) && s.twin == 0:
 		return 0, withHint(fmt.Errorf("no twin is registered for account %s", s.identity.Account()), "register it, or check --key-type (%s) and the phrase", s.identity.KeyType())
 	case errors.Is(err, twin.ErrNotFound):
-		return 0, withHint(fmt.Errorf("twin %d is not registered", s.twin), "check --twin and --substrate (%s)", strings.Join(s.substrate, ", "))
+		return 0, withHint(fmt.Errorf("twin %d is not registered", s.twin), "check --twin and --substrate (%s)", withoutPasswords(s.substrate))
 	case err != nil:
 		return 0, err
 	case rec.PublicKey != s.identity.PublicKey():

@@ -159,3 +159,12 @@ func withoutPassword(address string) string {
 	u.User = nil
 	return u.String()
 }
+
+// withoutPasswords returns a list of addresses as it may be logged.
+func withoutPasswords(addresses []string) string {
+	shown := make([]string, 0, len(addresses))
+	for _, a := range addresses {
+		shown = append(shown, withoutPassword(a))
+	}
+	return strings.Join(shown, ", ")
+}
