@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -116,6 +117,12 @@ func (c *Console) functions() template.FuncMap {
 		"because": inspect.Because,
 		"words":   words,
 		"spark":   spark,
+		"last": func(c chart) string {
+			if len(c.Values) == 0 {
+				return "–"
+			}
+			return fmt.Sprintf("%.0f now, at most %.0f", c.Values[len(c.Values)-1], slices.Max(c.Values))
+		},
 	}
 }
 
@@ -168,6 +175,7 @@ type page struct {
 	SignedIn bool
 	CSRF     string
 	Done     string // what has just been done
+	JSON     string // the address of its twin in JSON
 	Data     any
 }
 
@@ -183,8 +191,11 @@ func (c *Console) showAs(w http.ResponseWriter, req *http.Request, status int, n
 		_ = json.NewEncoder(w).Encode(data)
 		return
 	}
-	who := c.who(req)
-	p := page{Title: title, Name: name, Console: c.opts, SignedIn: who.mayChange, CSRF: who.csrf, Done: req.URL.Query().Get("done"), Data: data}
+	who, query := c.who(req), req.URL.Query()
+	p := page{Title: title, Name: name, Console: c.opts, SignedIn: who.mayChange, CSRF: who.csrf, Done: query.Get("done"), Data: data}
+	query.Del("done")
+	query.Set("format", "json")
+	p.JSON = "?" + query.Encode()
 	var out bytes.Buffer
 	if err := c.pages[name].Execute(&out, p); err != nil {
 		c.opts.Log.Error().Err(err).Str("page", name).Msg("cannot show a page of the console: please report this")
