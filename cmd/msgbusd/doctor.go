@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -13,17 +12,23 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/inspect"
 )
 
 func doctorCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Usage:     "look whether anything is wrong with the messages in the local Redis",
+		Usage:     "look whether anything is wrong, and say what to do about it",
 		UsageText: "msgbusd doctor [options]",
 		Description: "Tells what a crash of Redis would lose, whether each accepted request is accounted for, and names\n" +
-			"each message that is lost or stuck. It changes nothing, and relays may be at work meanwhile.\n\n" +
-			"Exit status: 0 nothing is wrong, 1 something is (or Redis does not answer), 2 wrong usage.",
-		Flags: append(redisFlags(), &cli.BoolFlag{Name: "json", Usage: "print JSON"}),
+			"each message that is lost or stuck. With the options of the relay itself, its variables or its --config\n" +
+			"it looks at the relay, its key, the resolver and the address in the twin's record too. It changes\n" +
+			"nothing, and relays may be at work meanwhile.\n\n" +
+			"Exit status: 0 nothing is wrong, 1 something is (or Redis does not answer), 2 wrong usage. With\n" +
+			"--format nagios it is that of a Nagios plugin: 0 well, 1 a warning, 2 critical.",
+		Flags: append(doctorFlags(),
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "`FORMAT`: text, json or nagios"},
+			&cli.BoolFlag{Name: "json", Usage: "the same as --format json"}),
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usageError("doctor takes no arguments")
@@ -38,9 +43,16 @@ func doctorCommand(s streams) *cli.Command {
 const lateAgain = 6 * time.Second
 
 func doctor(c *cli.Context, s streams) error {
-	rdb, err := localRedis(c)
+	if err := readConfigFile(c); err != nil {
+		return err
+	}
+	print, err := doctorFormat(c)
 	if err != nil {
 		return err
+	}
+	rdb, err := localRedis(c)
+	if err != nil {
+		return unanswered(s, c, err)
 	}
 	defer rdb.Close()
 	opts, err := readRedis(c)
@@ -56,22 +68,19 @@ func doctor(c *cli.Context, s streams) error {
 	if err != nil {
 		return withHint(fmt.Errorf("cannot examine what is kept: %w", err), "does the user of --redis have the rights that the relay has?")
 	}
-	d.judge()
-	if c.Bool("json") {
-		err = json.NewEncoder(s.out).Encode(d)
-	} else {
-		err = d.print(s.out)
-	}
-	if err != nil || d.OK {
+	if d.Relay, err = examineRelay(c, rdb); err != nil {
 		return err
 	}
-	return exitCode{code: exitError} // print has said why
+	d.judge()
+	return print(d, s.out)
 }
 
 // A diagnosis is what doctor found.
 type diagnosis struct {
 	OK       bool              `json:"ok"`
 	Redis    redisFacts        `json:"redis"`
+	Relay    relayFacts        `json:"relay"`
+	Overview *inspect.Overview `json:"overview"`
 	Counts   counts            `json:"counts"`
 	Sessions sessions          `json:"sessions"`
 	Dead     int64             `json:"dead_letters"`
@@ -99,8 +108,9 @@ type sessions struct {
 
 // A problem is something wrong, in one word, and what to do next.
 type problem struct {
-	Reason string `json:"reason"`
-	Hint   string `json:"hint"`
+	Reason   string `json:"reason"`
+	Critical bool   `json:"critical"` // messages are or may be lost, or the relay does not serve
+	Hint     string `json:"hint"`
 }
 
 func examine(ctx context.Context, rdb *redis.Client, store *backlog.Store) (*diagnosis, error) {
@@ -130,6 +140,9 @@ func examine(ctx context.Context, rdb *redis.Client, store *backlog.Store) (*dia
 	if err != nil {
 		return nil, err
 	}
+	if d.Overview, err = inspect.ReadOverview(ctx, store); err != nil {
+		return nil, err
+	}
 	d.Counts = counts{stats.Accepted, stats.Answered, stats.Failed, stats.Waiting, stats.Archived, stats.AddUp()}
 	return d, nil
 }
@@ -137,7 +150,13 @@ func examine(ctx context.Context, rdb *redis.Client, store *backlog.Store) (*dia
 // judge says what is wrong of what was found.
 func (d *diagnosis) judge() {
 	wrong := func(reason, hint string, args ...any) {
-		d.Problems = append(d.Problems, problem{reason, fmt.Sprintf(hint, args...)})
+		d.Problems = append(d.Problems, problem{reason, true, fmt.Sprintf(hint, args...)})
+	}
+	warn := func(reason, hint string, args ...any) {
+		d.Problems = append(d.Problems, problem{reason, false, fmt.Sprintf(hint, args...)})
+	}
+	if d.Redis.tooOld() {
+		wrong("redis_version", "the relay needs Redis %s or newer", oldestRedis)
 	}
 	if d.Redis.evicts() {
 		wrong("evicts", "Redis drops keys when it is full, and messages with them: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf")
@@ -148,6 +167,10 @@ func (d *diagnosis) judge() {
 	if len(d.Findings) > 0 {
 		wrong("findings", "nothing but a relay should write to %s.system.*; what stands there shows HGET, ZSCORE or LRANGE of the key that is named", d.prefix)
 	}
+	if n := d.Overview.Lanes.States[backlog.LaneFailing]; n > 0 {
+		warn("peers", "%d twins cannot be joined now: msgbusd lane ls tells which and why", n)
+	}
+	d.Relay.judge(wrong, warn)
 	d.OK = len(d.Problems) == 0
 }
 
@@ -164,6 +187,14 @@ func (d *diagnosis) print(w io.Writer) error {
 	if d.Counts.Archived > 0 {
 		line("", "%d more of the archived daemon, which a relay takes over when it starts", d.Counts.Archived)
 	}
+	d.Relay.print(line)
+	line("lanes", "%d failing, %d put off, %d paused; %d requests and %d replies on all of them", d.Overview.Lanes.States[backlog.LaneFailing],
+		d.Overview.Lanes.States[backlog.LanePutOff], d.Overview.Lanes.States[backlog.LanePaused], d.Overview.Lanes.Requests, d.Overview.Lanes.Replies)
+	// Not wrong: anybody can call what nobody serves.
+	line("services", "%d messages wait for %d commands, of which %d have no service", d.Overview.Queues.Waiting, d.Overview.Queues.Services, d.Overview.Queues.Unserved)
+	if oldest := d.oldest(); oldest != nil {
+		line("oldest", "request %s to twin %d, %s old: %s", oldest.Oldest, oldest.Twin, inspect.Short(d.Overview.At.Sub(oldest.OldestSince)), inspect.Because(oldest.Reason, oldest.Detail))
+	}
 	line("sessions", "%d live, %d ended", d.Sessions.Live, d.Sessions.Ended)
 	line("dead letters", "%d", d.Dead)
 	line("messages", "%d looked at: %s", d.Messages, verdict(len(d.Findings) == 0, fmt.Sprintf("%d findings", len(d.Findings)+d.More)))
@@ -178,6 +209,17 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// oldest returns the lane that has been waited for longest, of those that do not go on.
+func (d *diagnosis) oldest() *inspect.Trouble {
+	var oldest *inspect.Trouble
+	for i, t := range d.Overview.Troubled {
+		if !t.OldestSince.IsZero() && (oldest == nil || t.OldestSince.Before(oldest.OldestSince)) {
+			oldest = &d.Overview.Troubled[i]
+		}
+	}
+	return oldest
 }
 
 func verdict(ok bool, otherwise string) string {

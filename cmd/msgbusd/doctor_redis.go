@@ -86,6 +86,17 @@ func (f *redisFacts) settings() string {
 	return strings.Join(out, ", ")
 }
 
+// oldestRedis is the oldest version that has all that the scripts use.
+const oldestRedis = "6.2"
+
+func (f *redisFacts) tooOld() bool {
+	major, rest, _ := strings.Cut(f.Version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	return errA == nil && errB == nil && (a < 6 || a == 6 && b < 2)
+}
+
 // evicts tells whether Redis drops keys when it is full.
 func (f *redisFacts) evicts() bool {
 	return f.MaxMemoryPolicy != "" && f.MaxMemoryPolicy != "noeviction"

@@ -31,7 +31,7 @@ import (
 //	ended NAME CODE            wait for its end
 //	halt NAME SIGNAL CODE      end it, and compare the exit status
 //	certificate NAME…          NAME.crt and NAME.key for 127.0.0.1, of the authority in ca.pem
-//	fleet                      two twins: $REDIS1, $REDIS2, $LISTEN1, $LISTEN2, $REGISTRY
+//	fleet                      two twins: $REDIS1, $REDIS2, $LISTEN1, $LISTEN2, $ADMIN1, $ADMIN2, $REGISTRY
 //
 // What a started process said is in NAME.err and NAME.out, once it has ended.
 func TestScripts(t *testing.T) {
@@ -192,7 +192,7 @@ func cmdCertificate(ts *testscript.TestScript, neg bool, args []string) {
 func cmdFleet(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 0, "fleet")
 	w := worldOf(ts)
-	cmdAddress(ts, false, []string{"REGISTRY", "LISTEN1", "LISTEN2"})
+	cmdAddress(ts, false, []string{"REGISTRY", "LISTEN1", "LISTEN2", "ADMIN1", "ADMIN2"})
 	type record struct {
 		ID      int    `json:"id"`
 		Account string `json:"account"`
@@ -207,7 +207,7 @@ func cmdFleet(ts *testscript.TestScript, neg bool, args []string) {
 		n := strconv.Itoa(i + 1)
 		redis := w.redis(ts, "REDIS"+n)
 		w.start(ts, "daemon"+n, "msgbusd", "--substrate", "http://"+ts.Getenv("REGISTRY"), "--twin", fmt.Sprint(1001+i), "--mnemonics", secret,
-			"--redis", redis.Addr(), "--listen", ts.Getenv("LISTEN"+n), "--admin-listen", "127.0.0.1:0", "--allow-network", "127.0.0.0/8", "--allow-port", "1-65535")
+			"--redis", redis.Addr(), "--listen", ts.Getenv("LISTEN"+n), "--admin-listen", ts.Getenv("ADMIN"+n), "--allow-network", "127.0.0.0/8", "--allow-port", "1-65535")
 	}
 	for _, name := range []string{"daemon1", "daemon2"} {
 		w.programs[name].err.await(w.t, `serving .*twin=100`)
