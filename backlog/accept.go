@@ -69,7 +69,7 @@ func (s *Store) rememberOpen(t *msgbus.Transfer, requests []msgbus.Acceptance, o
 		}
 		uid, cmd := strings.Clone(r.UID), strings.Clone(r.Command) // of a message that they would keep
 		s.opened.Set(uid, msgbus.Open{
-			UID: uid, Source: t.Source, Epoch: t.Epoch, Command: cmd, Remembered: true,
+			UID: uid, Source: t.Source, Epoch: t.Epoch, Command: cmd, Remembered: true, Accepted: time.UnixMilli(now),
 			Record: fmt.Sprintf("%d %s %d %d %s", t.Source, epoch, now+r.Life.Milliseconds(), now, cmd),
 		})
 	}
@@ -184,11 +184,14 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 	if err != nil {
 		return msgbus.Open{}, false
 	}
-	epoch := f[1]
-	if epoch == noEpoch {
-		epoch = ""
+	o := msgbus.Open{UID: uid, Source: uint32(source), Epoch: f[1], Command: f[4], Record: line}
+	if ms, err := strconv.ParseInt(f[3], 10, 64); err == nil {
+		o.Accepted = time.UnixMilli(ms)
 	}
-	return msgbus.Open{UID: uid, Source: uint32(source), Epoch: epoch, Command: f[4], Record: line}, true
+	if o.Epoch == noEpoch {
+		o.Epoch = ""
+	}
+	return o, true
 }
 
 // DepartAndFetch puts services' replies on the lanes to the twins that asked and closes

@@ -163,6 +163,8 @@ type Open struct {
 	Epoch   string // "" when the request came without one
 	Command string
 	Record  string // as stored, to be given back with the reply
+	// Accepted is when the request was, zero of one whose record is not known.
+	Accepted time.Time
 	// Remembered: it was not read from the storage, which may have others with this uid
 	// by now, or none.
 	Remembered bool
