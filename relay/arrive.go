@@ -80,6 +80,7 @@ func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, a *arrival) error {
 func (r *Relay) arrived(a *arrival, outcome msgbus.Outcome) (again bool, err error) {
 	m := a.message
 	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("request arrived")
+	r.observeArrival(a, outcome)
 	switch outcome {
 	case msgbus.Accepted:
 		if a.refusal != nil {
@@ -167,6 +168,7 @@ func (r *Relay) replied(e *msgbus.Entry, reply *msgbus.Message, outcome msgbus.O
 }
 
 func (r *Relay) late(m *msgbus.Message) {
+	r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDropped, msgbus.Late, 1)
 	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(msgbus.Late)).Msg("dropped a reply")
 }
 
@@ -176,8 +178,10 @@ func (r *Relay) logEnd(e *msgbus.Entry, outcome msgbus.Outcome, reason msgbus.Re
 	if outcome == msgbus.QueueWrongType {
 		event, reason = r.log.Warn(), msgbus.WrongType
 	}
+	took := r.backlog.Now().Sub(e.Admitted)
+	r.observeEnd(e, outcome, reason, took)
 	event.Str("msg_id", e.Message.UID).Uint32("twin", e.Message.Destinations[0]).Str("outcome", string(outcome)).
-		Str("reason", string(reason)).Dur("took", r.backlog.Now().Sub(e.Admitted)).Msg("request ended")
+		Str("reason", string(reason)).Dur("took", took).Msg("request ended")
 }
 
 // AcceptCommand takes a request from `/zbus-cmd` and returns the queue in which
@@ -214,6 +218,11 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 		return "", msgbus.Refuse(msgbus.BadSignature, "the signature has been used for another request")
 	}
 	r.log.Debug().Str("msg_id", made).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("command arrived")
+	if outcome == msgbus.Repeated {
+		r.observer.MessageRepeated()
+	} else {
+		r.observer.MessagesAccepted(msgbus.CommandKind, 1)
+	}
 	return made, nil
 }
 

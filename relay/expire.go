@@ -109,6 +109,7 @@ func (r *Relay) housekeep(ctx context.Context, caughtUp <-chan struct{}) error {
 	for sleep(ctx, time.Second) {
 		dropped, err := r.backlog.ForgetExpired(ctx)
 		if dropped > 0 {
+			r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndFailed, msgbus.Expired, dropped)
 			r.log.Info().Int("replies", dropped).Str("reason", string(msgbus.Expired)).Msg("dropped replies that could not be delivered in time")
 		}
 		var held *msgbus.HeldError // which expire tells about

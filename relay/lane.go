@@ -173,7 +173,10 @@ func (r *Relay) send(ctx context.Context, twin uint32, messages []msgbus.Outgoin
 	case twin == r.opts.Twin:
 		return r.sendToSelf(ctx, messages)
 	default:
-		return r.sendToPeer(ctx, twin, messages)
+		began := time.Now()
+		errs := r.sendToPeer(ctx, twin, messages)
+		r.observeAttempt(ctx, errs, time.Since(began))
+		return errs
 	}
 }
 
@@ -214,6 +217,9 @@ func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error)
 			bury(p, why)
 			continue
 		}
+		if p.Kind == msgbus.ReplyParcel { // a request's entry waits for its deadline
+			r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndFailed, msgbus.Malformed, 1)
+		}
 		o.Settled = append(o.Settled, p)
 	}
 	for i, p := range l.parcels {
@@ -223,6 +229,9 @@ func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error)
 		case sent == nil:
 			o.Answered = true
 			o.Settled = append(o.Settled, p)
+			if p.Kind == msgbus.ReplyParcel {
+				r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDelivered, "", 1)
+			}
 			r.log.Debug().Str("msg_id", l.outgoing[i].Message.UID).Uint32("twin", twin).Str("kind", string(p.Kind)).Msg("sent")
 		case isPoison(sent):
 			bury(p, sent)
@@ -293,6 +302,7 @@ func (r *Relay) sendToSelf(ctx context.Context, messages []msgbus.Outgoing) []er
 func (r *Relay) refusedByPeer(ctx context.Context, twin uint32, o msgbus.Outgoing, e *msgbus.Entry, why *msgbus.Refusal) error {
 	r.log.Warn().Str("msg_id", o.Message.UID).Str("kind", string(o.Kind)).Uint32("twin", twin).Str("reason", string(why.Reason)).Str("detail", why.Text).Msg("a message cannot be delivered")
 	if e == nil {
+		r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndFailed, why.Reason, 1)
 		return nil
 	}
 	return r.endWithError(ctx, []*msgbus.Entry{e}, why.Reason, func(*msgbus.Entry) string { return why.Text })

@@ -43,6 +43,7 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 		return batch, err
 	})
 	if err == nil {
+		r.observer.MessagesAccepted(msgbus.RequestKind, len(uids))
 		r.log.Debug().Int("requests", len(admissions)).Strs("msg_id", uids).Msg("admitted")
 	}
 	return err

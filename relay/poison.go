@@ -63,6 +63,7 @@ func (r *Relay) bury(ctx context.Context, c *msgbus.Claim, why *msgbus.Refusal) 
 		if !buried {
 			continue
 		}
+		r.observer.MessagesFinished(kindOn(c.Queue), msgbus.EndBuried, why.Reason, 1)
 		r.refusal.Error().Str("queue", string(c.Queue)).Str("reason", string(why.Reason)).Str("detail", why.Text).Msg("buried a message")
 		if err := r.backlog.Drop(ctx, c); err != nil {
 			return err
@@ -108,7 +109,9 @@ func (r *Relay) buryParcel(ctx context.Context, twin uint32, p msgbus.Parcel, wh
 		return why
 	}
 	r.refusal.Error().Str("msg_id", p.ID).Uint32("twin", twin).Str("reason", string(refusal.Reason)).Msg("buried a message")
+	kind, isTold := msgbus.ReplyKind, false
 	if p.Kind == msgbus.RequestParcel {
+		kind = msgbus.RequestKind
 		err := r.guard("burial", func() error {
 			entry, err := r.backlog.Entry(ctx, p.ID)
 			if err != nil {
@@ -120,8 +123,15 @@ func (r *Relay) buryParcel(ctx context.Context, twin uint32, p msgbus.Parcel, wh
 		if !errors.Is(err, msgbus.ErrNotFound) && !isPoison(err) && err != nil {
 			return err
 		}
+		isTold = !isPoison(err)
 	}
-	return r.backlog.BuryParcel(ctx, p, refusal)
+	if err := r.backlog.BuryParcel(ctx, p, refusal); err != nil {
+		return err
+	}
+	if !isTold {
+		r.observer.MessagesFinished(kind, msgbus.EndBuried, refusal.Reason, 1)
+	}
+	return nil
 }
 
 func isPoison(err error) bool {

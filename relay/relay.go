@@ -41,6 +41,8 @@ type Options struct {
 	Drain time.Duration // limit for what is in flight at the stop; default 10 s
 	Beat  func()        // called at least every 10 s while the relay makes progress; may be nil
 	Log   zerolog.Logger
+
+	Observer Observer // is told what becomes of messages; may be nil
 }
 
 func (o *Options) setDefaults() {
@@ -65,6 +67,9 @@ func (o *Options) setDefaults() {
 	if len(o.Expose) == 0 {
 		o.Expose = []string{"*"}
 	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
 }
 
 // A Relay applies the rules to what is in the Backlog.
@@ -80,6 +85,7 @@ type Relay struct {
 	requests *gatherer[lot, *arrival]
 	replies  *gatherer[uint32, *single]
 	hasten   throttle
+	observer Observer
 	held     onset // expiry is held; for the one goroutine that expires
 
 	ready     chan struct{} // closed at the first session
@@ -97,6 +103,8 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		sent:    newSent(),
 		refusal: opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
 		ready:   make(chan struct{}),
+
+		observer: opts.Observer,
 	}
 	r.lanes = newLanes(opts.Workers, r.serveLane)
 	r.requests, r.replies = newGatherer(r.takeLot), newGatherer(r.takeSingles)

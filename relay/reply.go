@@ -211,6 +211,7 @@ func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 			return nil, err
 		}
 		for i, d := range departures {
+			r.observeDeparture(d.Open, outcomes[i])
 			r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
 		}
 		return batch, nil

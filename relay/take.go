@@ -74,7 +74,11 @@ func (r *Relay) refuse(ctx context.Context, c *msgbus.Claim, position int, m *ms
 	}
 	r.refusal.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
 	keep := refusal.Reason == msgbus.Malformed || refusal.Reason == msgbus.Poison
-	return r.backlog.Refuse(ctx, c, position, refusal, queue, reply, keep)
+	if err := r.backlog.Refuse(ctx, c, position, refusal, queue, reply, keep); err != nil {
+		return err
+	}
+	r.observer.MessagesFinished(kindOn(c.Queue), msgbus.EndRefused, refusal.Reason, 1)
+	return nil
 }
 
 // told is a refusal in the words that apps know.
