@@ -55,6 +55,14 @@ func (c *clock) now() time.Time {
 	return time.Unix(0, int64(c.monotonic()+(c.least+c.most)/2))
 }
 
+// offset is how far Redis's clock is ahead of the relay's own.
+func (c *clock) offset() (ahead time.Duration, known bool) {
+	at := c.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return at.Sub(c.wall()), c.read
+}
+
 // observe takes over what Redis's clock said, in µs, in a call that was sent and
 // answered at these times of the monotonic clock. When Redis's clock was set
 // since the last reading it takes nothing over and returns by how much.

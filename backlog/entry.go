@@ -146,7 +146,11 @@ func (s *Store) discardEntry(ctx context.Context, uid, raw string, why error) er
 		refusal = p.Refusal()
 	}
 	p := msgbus.Parcel{Kind: msgbus.RequestParcel, ID: uid, Body: raw}
-	return s.discard(ctx, p, "backlog", refusal)
+	if err := s.discard(ctx, p, "backlog", refusal); err != nil {
+		return err
+	}
+	s.opts.Observer.MessagesFinished(msgbus.RequestKind, msgbus.EndBuried, refusal.Reason, 1)
+	return nil
 }
 
 // ParseEntry is [ParseEntry], for those who know the storage as an interface.

@@ -43,6 +43,9 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 		if err != nil {
 			return dropped, fmt.Errorf("close expired records: %w", err)
 		}
+		if n > 0 {
+			s.opts.Observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndFailed, msgbus.Expired, n)
+		}
 		if n < expireMost {
 			return dropped, nil
 		}

@@ -27,6 +27,9 @@ type scripts struct {
 	viewLanes, viewRequests               *redis.Script
 	viewQueue, viewDead, viewEnded        *redis.Script
 	pause, retryDead                      *redis.Script
+	measure                               *redis.Script
+
+	names map[string]string // of the files, by the hash that Redis knows a script by
 }
 
 func loadScripts() (*scripts, error) {
@@ -34,9 +37,10 @@ func loadScripts() (*scripts, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := func(names ...string) *redis.Script {
+	names := make(map[string]string)
+	load := func(parts ...string) *redis.Script {
 		text := string(preamble)
-		for _, name := range names {
+		for _, name := range parts {
 			body, readErr := scriptFiles.ReadFile("lua/" + name + ".lua")
 			if readErr != nil {
 				err = readErr
@@ -44,7 +48,9 @@ func loadScripts() (*scripts, error) {
 			}
 			text += "\n" + string(body)
 		}
-		return redis.NewScript(text)
+		script := redis.NewScript(text)
+		names[script.Hash()] = parts[len(parts)-1]
+		return script
 	}
 	onClaims := func(name string) *redis.Script { return load("claims", name) }
 	onBatches := func(name string) *redis.Script { return load("batch", name) }
@@ -63,6 +69,7 @@ func loadScripts() (*scripts, error) {
 		checkSeen: load("check_seen"), checkCounts: load("check_counts"), overdue: load("overdue"),
 		viewLanes: load("view_lanes"), viewRequests: load("view_requests"), viewQueue: load("view_queue"), viewDead: load("view_dead"), viewEnded: load("view_ended"),
 		pause: load("pause"), retryDead: load("retry_dead"),
+		measure: load("measure"), names: names,
 	}
 	return s, err
 }

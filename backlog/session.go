@@ -127,6 +127,9 @@ func (s *Store) recoverSession(ctx context.Context, session string, how end) (in
 	if err != nil {
 		return 0, fmt.Errorf("recover claims: %w", err)
 	}
+	if given > 0 {
+		s.opts.Observer.ClaimsExpired(given)
+	}
 	return max(given, 0), nil
 }
 

@@ -35,6 +35,8 @@ type Options struct {
 	MaxTakeBytes  int           // bytes in a claim; default 4 MiB
 	MaxBatch      int           // messages in a lane's batch; default 128
 	MaxBatchBytes int           // bytes in a lane's batch; default 4 MiB
+
+	Observer Observer // is told how Redis fares; may be nil
 }
 
 // Format prints what the options are for, whatever the verb: a password is among
@@ -69,6 +71,9 @@ func (o *Options) setDefaults() {
 	def(&o.MaxTakeBytes, 4<<20)
 	def(&o.MaxBatch, 128)
 	def(&o.MaxBatchBytes, 4<<20)
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
 }
 
 // A Store keeps one twin's messages in Redis. Its methods may be called from
@@ -114,7 +119,7 @@ func Open(opts Options) (*Store, error) {
 	blocking := tune(opts.Redis)
 	blocking.PoolSize = len(queues)
 	blocking.ReadTimeout += opts.Block
-	return &Store{
+	store := &Store{
 		opts:     opts,
 		clock:    newClock(),
 		keys:     keys(opts.Prefix),
@@ -122,7 +127,10 @@ func Open(opts Options) (*Store, error) {
 		opened:   recent.NewMap[string, msgbus.Open](openedMost),
 		rdb:      Connect(tune(opts.Redis)),
 		blocking: Connect(blocking),
-	}, nil
+	}
+	store.rdb.AddHook(watching{opts.Observer, s.names, true})
+	store.blocking.AddHook(watching{opts.Observer, s.names, false}) // it waits for messages, not for Redis
+	return store, nil
 }
 
 // Interrupt ends every wait for a message. Take returns context.Canceled from
