@@ -83,6 +83,7 @@ type ServerOptions struct {
 	RequireEncryption bool              // take no transfer that is not sealed
 	Opener            Opener            // of sealed transfers; without one none are taken
 	Greeted           func(twin uint32) // called when a twin has shown that it speaks version 2; may be nil
+	Observer          Observer          // is told what becomes of messages; may be nil
 }
 
 // A Server is the public side of a relay.
@@ -133,6 +134,9 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.Greeted == nil {
 		opts.Greeted = func(uint32) {}
 	}
+	if opts.Observer == nil {
+		opts.Observer = unobserved{}
+	}
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
 		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures), used: newUsed(),
@@ -168,7 +172,7 @@ func (s *Server) Handler() http.Handler {
 // refuseVersion1 answers before anything is read.
 func (s *Server) refuseVersion1(http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		s.refuse(w, req, nil, msgbus.Refuse(msgbus.VersionRequired, "this relay takes transfers (%s) only", transfer.Path))
+		s.turnAway(w, req, nil, msgbus.Refuse(msgbus.VersionRequired, "this relay takes transfers (%s) only", transfer.Path))
 	})
 }
 
@@ -209,9 +213,10 @@ func (s *Server) receive(w http.ResponseWriter, req *http.Request, check func(*m
 		err = accept(req.Context(), m)
 	}
 	if err != nil {
-		s.refuse(w, req, m, err)
+		s.turnAway(w, req, m, err)
 		return
 	}
+	s.opts.Observer.MessagesReceived("", 1)
 	writeJSON(w, http.StatusOK, map[string]string{"status": "accepted"})
 }
 
@@ -223,9 +228,10 @@ func (s *Server) command(w http.ResponseWriter, req *http.Request) {
 		queue, err = s.relay.AcceptCommand(req.Context(), m)
 	}
 	if err != nil {
-		s.refuse(w, req, m, err)
+		s.turnAway(w, req, m, err)
 		return
 	}
+	s.opts.Observer.MessagesReceived("", 1)
 	writeJSON(w, http.StatusOK, map[string]string{"retqueue": queue})
 }
 
@@ -325,8 +331,8 @@ func status(r msgbus.Reason) int {
 	}
 }
 
-// refuse answers with an error.
-func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Message, err error) {
+// refuse answers with an error, and returns its reason.
+func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Message, err error) msgbus.Reason {
 	twin := uint32(0)
 	if m != nil {
 		twin = m.Source
@@ -334,6 +340,7 @@ func (s *Server) refuse(w http.ResponseWriter, req *http.Request, m *msgbus.Mess
 	refusal := s.refusalOf(req, twin, err)
 	askToComeAgain(w, refusal)
 	writeError(w, status(refusal.Reason), refusal)
+	return refusal.Reason
 }
 
 // refusalOf tells why something is refused, here and to whoever sent it; twin is

@@ -27,13 +27,14 @@ type Opener interface {
 func (s *Server) transfer(w http.ResponseWriter, req *http.Request) {
 	head, signature, err := s.authenticateTransfer(req)
 	if err != nil {
-		s.refuse(w, req, nil, err)
+		s.turnAway(w, req, nil, err)
 		return
 	}
 	s.opts.Greeted(head.Source)
 	outcomes, err := s.takeTransfer(w, req, head, signature)
 	if err != nil {
 		refusal := s.refusalOf(req, head.Source, err)
+		s.opts.Observer.MessagesReceived(refusal.Reason, 1)
 		askToComeAgain(w, refusal)
 		body, _ := json.Marshal(errorBody{Status: "error", Message: refusal.Text, Reason: refusal.Reason}) // plain text
 		s.answerTransfer(w, req, status(refusal.Reason), signature, append(body, '\n'))
@@ -186,16 +187,23 @@ func (s *Server) checkLine(head *transfer.Head, epoch string, line transfer.Line
 	}
 }
 
-// tellOutcomes writes what became of each message, and logs what was refused.
+// tellOutcomes writes what became of each message, counts it, and logs what was refused.
 func (s *Server) tellOutcomes(source uint32, outcomes []error) []byte {
 	body := make([]byte, 0, 32*len(outcomes))
+	taken := 0
 	for _, err := range outcomes {
 		o := outcomeOf(err)
-		if o.Word != transfer.Accepted {
+		if o.Word == transfer.Accepted {
+			taken++
+		} else {
+			s.opts.Observer.MessagesReceived(o.Reason, 1)
 			s.log.Info().Str("path", transfer.Path).Uint32("twin", source).Str("reason", string(o.Reason)).
 				Str("outcome", string(o.Word)).Str("detail", err.Error()).Msg("refused a message")
 		}
 		body = transfer.AppendOutcome(body, o)
+	}
+	if taken > 0 {
+		s.opts.Observer.MessagesReceived("", taken)
 	}
 	return body
 }

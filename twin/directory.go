@@ -39,6 +39,8 @@ type Options struct {
 	Store RecordStore      // keeps good records over restarts; may be nil
 	Now   func() time.Time // the clock; time.Now if nil
 	Log   zerolog.Logger
+
+	Observer Observer // is told of each question to the source; may be nil
 }
 
 // A RecordStore keeps records where they survive the process, so that a site
@@ -90,6 +92,9 @@ func NewDirectory(src Source, opts Options) *Directory {
 	opts.Claims = cmp.Or(opts.Claims, 10)
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Observer == nil {
+		opts.Observer = unobserved{}
 	}
 	return &Directory{
 		source:  src,
@@ -182,6 +187,7 @@ func (d *Directory) ByAccount(ctx context.Context, account string) (Record, erro
 		return Record{}, err
 	}
 	rec, err := d.source.TwinByAccount(ctx, account)
+	d.opts.Observer.ResolverAsked(resultOf(err))
 	switch {
 	case err == nil:
 		d.learn(ctx, rec, d.opts.Now())
@@ -202,6 +208,7 @@ func (d *Directory) ask(ctx context.Context, id uint32) entry {
 	began := d.opts.Now()
 	before := d.update(id, func(e *entry) { e.asked = began })
 	rec, err := d.source.Twin(ctx, id)
+	d.opts.Observer.ResolverAsked(resultOf(err))
 	now := d.opts.Now()
 	d.report(id, before.cause, err, now.Sub(began))
 	switch {
