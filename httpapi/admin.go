@@ -12,9 +12,13 @@ import (
 type Check func(ctx context.Context) error
 
 // AdminHandler serves the admin side: `/healthz` says that the process runs,
-// `/readyz` that it can serve, with the reason when it cannot.
-func AdminHandler(ready Check) http.Handler {
+// `/readyz` that it can serve, with the reason when it cannot, and `/metrics` what
+// metrics tells; nil has none.
+func AdminHandler(ready Check, metrics http.Handler) http.Handler {
 	r := chi.NewRouter()
+	if metrics != nil {
+		r.Method(http.MethodGet, "/metrics", metrics)
+	}
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})

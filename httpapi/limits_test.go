@@ -215,7 +215,7 @@ func TestTheAdminSideTellsAliveFromReady(t *testing.T) {
 			t.Error("the check may take for ever")
 		}
 		return cause
-	})
+	}, nil)
 	get := func(path string) (int, string) {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))

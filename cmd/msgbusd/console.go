@@ -69,7 +69,7 @@ func (d *daemonProcess) knownTwins() []console.TwinView {
 // adminHandler is all of the admin side.
 func (d *daemonProcess) adminHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/", httpapi.AdminHandler(d.ready.check))
+	mux.Handle("/", httpapi.AdminHandler(d.ready.check, d.metrics.Handler()))
 	mux.Handle("GET /{$}", http.RedirectHandler(console.Path+"/", http.StatusSeeOther))
 	mux.Handle(console.Path, http.RedirectHandler(console.Path+"/", http.StatusSeeOther))
 	mux.Handle(console.Path+"/", d.console.Handler())

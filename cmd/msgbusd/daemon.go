@@ -17,6 +17,7 @@ import (
 	"github.com/msgbusd/msgbusd/console"
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/httpapi/transfer"
+	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
 	"github.com/msgbusd/msgbusd/twin"
@@ -62,6 +63,7 @@ func nothingSet(c *cli.Context) bool {
 type daemonProcess struct {
 	settings *settings
 	log      zerolog.Logger
+	metrics  *metrics.Metrics
 	store    *backlog.Store
 	twins    *twin.Directory
 	public   net.Listener
@@ -78,7 +80,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemonProcess{settings: s, log: log}
+	d := &daemonProcess{settings: s, log: log, metrics: metrics.New(metrics.Build{Version: version, Revision: revision()})}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -90,11 +92,13 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	d.store, err = backlog.Open(backlog.Options{
 		Redis: s.redis, Prefix: s.prefix, Twin: s.twin, Instance: s.instance, MaxLife: s.maxExp,
 		MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead,
+		Observer: d.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
-	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log})
+	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log, Observer: d.metrics})
+	d.metrics.Watch(d.store, d.twins)
 	if d.console, err = d.newConsole(); err != nil {
 		return nil, err
 	}
@@ -102,7 +106,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 		return nil, withHint(fmt.Errorf("listen for other relays: %w", err), "is another msgbusd running? --listen takes another address")
 	}
 	if d.admin, err = net.Listen("tcp", s.adminListen); err != nil {
-		return nil, withHint(fmt.Errorf("listen for /healthz and /readyz: %w", err), "is another msgbusd running? --admin-listen takes another address")
+		return nil, withHint(fmt.Errorf("listen for /healthz, /readyz and /metrics: %w", err), "is another msgbusd running? --admin-listen takes another address")
 	}
 	return d, nil
 }
@@ -232,13 +236,13 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	r := relay.New(relay.Options{
 		Twin: id, Workers: s.workers, Expose: s.expose, Policy: s.policy, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
-		Drain: s.drain, Beat: beat, Log: d.log,
+		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics,
 	}, d.store, client)
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
 		Policy: &s.policy, MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures,
 		RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, Greeted: client.Greeted,
-		Opener: transfer.NewOpener(id, d.store, d.store.Now),
+		Opener: transfer.NewOpener(id, d.store, d.store.Now), Observer: d.metrics,
 	}, r, d.store, names, s.identity)
 
 	d.ready.not("the relay has no session yet")

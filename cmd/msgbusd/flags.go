@@ -62,7 +62,7 @@ func networkFlags() []cli.Flag {
 		&cli.StringFlag{Name: "listen", Category: groupNetwork, EnvVars: variable("listen"), Value: ":8051",
 			Usage: "`ADDRESS` that other relays and HTTP clients connect to"},
 		&cli.StringFlag{Name: "admin-listen", Category: groupNetwork, EnvVars: variable("admin-listen"), Value: "127.0.0.1:8052",
-			Usage: "`ADDRESS` of the console, /healthz and /readyz; one that others can reach needs --admin-token-file"},
+			Usage: "`ADDRESS` of the console, /healthz, /readyz and /metrics; one that others can reach needs --admin-token-file"},
 		&cli.StringFlag{Name: "admin-token-file", Category: groupNetwork, EnvVars: variable("admin-token-file"),
 			Usage: "`FILE` with the token of the console, which nobody but its owner may read; without it nothing can be changed there"},
 		&cli.StringSliceFlag{Name: "admin-host", Category: groupNetwork, EnvVars: variable("admin-host"),

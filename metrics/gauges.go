@@ -1,0 +1,114 @@
+package metrics
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A Storage tells what waits.
+type Storage interface {
+	Measure(ctx context.Context) (msgbus.Measures, error)
+	// ClockOffset is how far the storage's clock is ahead of this machine's, and false
+	// as long as nobody knows.
+	ClockOffset() (time.Duration, bool)
+}
+
+// A Directory remembers twins.
+type Directory interface{ Remembered() int }
+
+const (
+	// measureLimit is how long a scrape waits for Redis. One that is away must not cost
+	// Prometheus all the rest.
+	measureLimit = 2 * time.Second
+	// measureKept is how long measures are good for: whoever asks often, or from several
+	// places, asks Redis no more than once a second.
+	measureKept = time.Second
+)
+
+// Watch shows what waits too, which is looked at when somebody asks.
+func (m *Metrics) Watch(storage Storage, twins Directory) {
+	m.registry.MustRegister(&gauges{storage: storage, twins: twins})
+}
+
+// gauges are the metrics that are read when somebody asks for them.
+type gauges struct {
+	storage Storage
+	twins   Directory
+
+	mu       sync.Mutex
+	asked    time.Time       // when the storage was last asked; guarded by mu
+	measures msgbus.Measures // what it said; guarded by mu
+	err      error           // guarded by mu
+}
+
+var (
+	queueMessages = prometheus.NewDesc("msgbusd_queue_messages", "Messages that wait, by where.", []string{"queue"}, nil)
+	queueOldest   = prometheus.NewDesc("msgbusd_queue_oldest_timestamp_seconds", "When the message came that ends first there.", []string{"queue"}, nil)
+	lanes         = prometheus.NewDesc("msgbusd_lanes", "Twins for which something waits.", []string{"state"}, nil)
+	cacheEntries  = prometheus.NewDesc("msgbusd_twin_cache_entries", "Twins of which something is remembered.", nil, nil)
+	clockOffset   = prometheus.NewDesc("msgbusd_clock_offset_seconds", "How far another clock is ahead of this machine's.", []string{"source"}, nil)
+)
+
+// Describe names the gauges.
+func (g *gauges) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queueMessages, queueOldest, lanes, cacheEntries, clockOffset} {
+		to <- d
+	}
+}
+
+// Collect reads the gauges. Those of a Redis that does not answer are left out: nobody
+// knows them, and an old value would look like one of now.
+func (g *gauges) Collect(to chan<- prometheus.Metric) {
+	show := func(d *prometheus.Desc, value float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	show(cacheEntries, float64(g.twins.Remembered()))
+	if ahead, known := g.storage.ClockOffset(); known {
+		show(clockOffset, ahead.Seconds(), "redis")
+	}
+	m, err := g.measure()
+	if err != nil {
+		return
+	}
+	count := func(d *prometheus.Desc, n int64, label string) {
+		if n >= 0 { // else its key holds something else
+			show(d, float64(n), label)
+		}
+	}
+	count(queueMessages, m.Local, "local")
+	count(queueMessages, m.Remote, "remote")
+	count(queueMessages, m.Reply, "reply")
+	count(queueMessages, m.Backlog, "backlog")
+	count(queueMessages, m.Replies, "replies")
+	count(queueMessages, m.Open, "open")
+	count(queueMessages, m.Dead, "dead")
+	count(lanes, m.LanesReady, "ready")
+	count(lanes, m.LanesFailing, "failing")
+	count(lanes, m.LanesPutOff, "put_off")
+	since := func(t time.Time, queue string) {
+		if !t.IsZero() {
+			show(queueOldest, float64(t.UnixMilli())/1000, queue)
+		}
+	}
+	since(m.BacklogSince, "backlog")
+	since(m.OpenSince, "open")
+	since(m.DeadSince, "dead")
+}
+
+// measure asks the storage, unless somebody has just done so. Others wait for the answer.
+func (g *gauges) measure() (msgbus.Measures, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.asked.IsZero() || time.Since(g.asked) >= measureKept {
+		ctx, cancel := context.WithTimeout(context.Background(), measureLimit)
+		defer cancel()
+		g.measures, g.err = g.storage.Measure(ctx)
+		g.asked = time.Now()
+	}
+	return g.measures, g.err
+}
