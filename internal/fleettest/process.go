@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -209,4 +210,26 @@ func (d *Daemon) Look(path string) (code int, body string, err error) {
 	var text bytes.Buffer
 	_, err = io.Copy(&text, resp.Body)
 	return resp.StatusCode, text.String(), err
+}
+
+// Metrics returns what Prometheus sees: the value of each series.
+func (d *Daemon) Metrics() map[string]float64 {
+	d.t.Helper()
+	code, body, err := d.Look("/metrics")
+	if err != nil || code != http.StatusOK {
+		d.t.Fatalf("/metrics of %s: status %d: %s, %v", d.name, code, body, err)
+	}
+	series := make(map[string]float64)
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		space := strings.LastIndexByte(line, ' ')
+		value, err := strconv.ParseFloat(line[space+1:], 64)
+		if err != nil {
+			d.t.Fatalf("/metrics of %s says %q", d.name, line)
+		}
+		series[line[:space]] = value
+	}
+	return series
 }
