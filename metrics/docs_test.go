@@ -2,7 +2,9 @@ package metrics_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -199,20 +201,26 @@ func TestAlertsAreOnMetricsThatThereAre(t *testing.T) {
 	}
 }
 
-// An empty panel looks like a quiet relay.
-func TestTheDashboardIsOfMetricsThatThereAre(t *testing.T) {
-	var file struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
-	}
+// A panel of the dashboard.
+type panel struct {
+	Title   string
+	Targets []struct{ Expr string }
+}
+
+func panels(t *testing.T) []panel {
+	t.Helper()
+	var file struct{ Panels []panel }
 	if err := json.Unmarshal([]byte(read(t, "grafana-dashboard.json")), &file); err != nil {
 		t.Fatal(err)
 	}
+	return file.Panels
+}
+
+// An empty panel looks like a quiet relay.
+func TestTheDashboardIsOfMetricsThatThereAre(t *testing.T) {
 	all := inCode(t)
 	shown := make(map[string]bool)
-	for _, panel := range file.Panels {
+	for _, panel := range panels(t) {
 		for _, target := range panel.Targets {
 			for _, name := range checkExpression(t, panel.Title, target.Expr, all) {
 				shown[name] = true
@@ -226,13 +234,42 @@ func TestTheDashboardIsOfMetricsThatThereAre(t *testing.T) {
 	}
 }
 
-// What Prometheus does not load at its next start alerts nobody.
-func TestPrometheusTakesTheAlerts(t *testing.T) {
+// What Prometheus does not load at its next start alerts nobody; nor does it show what it
+// cannot read.
+func TestPrometheusReadsAllOfIt(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		t.Skip("promtool (Debian: prometheus) is not installed")
 	}
-	if out, err := exec.Command(promtool, "check", "rules", filepath.Join(docs, "alerts.yml")).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	check := func(what, input string, args ...string) {
+		cmd := exec.Command(promtool, args...)
+		cmd.Stdin = strings.NewReader(input)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", what, err, out)
+		}
 	}
+	check("the alerts", "", "check", "rules", filepath.Join(docs, "alerts.yml"))
+
+	answer := httptest.NewRecorder()
+	everything().Handler().ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	check("the metrics", answer.Body.String(), "check", "metrics")
+
+	// What stands in the panels, as rules: Grafana fills the variables in.
+	variables := strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*")
+	type rule struct{ Record, Expr string }
+	var rules []rule
+	for _, panel := range panels(t) {
+		for _, target := range panel.Targets {
+			rules = append(rules, rule{fmt.Sprintf("panel:%d", len(rules)), variables.Replace(target.Expr)})
+		}
+	}
+	text, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": rules}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.yml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("the dashboard", "", "check", "rules", file)
 }
