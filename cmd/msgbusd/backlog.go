@@ -153,17 +153,17 @@ func dropRequests(i *inspection) error {
 
 // drop ends a request as the relay of its twin would.
 func (i *inspection) drop(uid string) error {
-	if err := dropRequest(context.WithoutCancel(i.Context.Context), i.store, uid); err != nil {
+	if err := dropRequest(context.WithoutCancel(i.Context.Context), i.store, nil, uid); err != nil {
 		return err
 	}
 	return i.Context.Context.Err() // between two requests is early enough to stop
 }
 
 // dropRequest ends a request as the relay of its twin would, which need not run.
-func dropRequest(ctx context.Context, store *backlog.Store, uid string) error {
+func dropRequest(ctx context.Context, store *backlog.Store, observer relay.Observer, uid string) error {
 	entry, err := store.Entry(ctx, uid)
 	if err != nil {
 		return err
 	}
-	return relay.New(relay.Options{Twin: entry.Message.Source, Log: zerolog.Nop()}, store, nil).DropRequest(ctx, uid)
+	return relay.New(relay.Options{Twin: entry.Message.Source, Observer: observer, Log: zerolog.Nop()}, store, nil).DropRequest(ctx, uid)
 }

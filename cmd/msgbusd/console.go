@@ -49,7 +49,7 @@ func (d *daemonProcess) newConsole() (*console.Console, error) {
 	s := d.settings
 	return console.New(console.Options{
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,
-		Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, uid) },
+		Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
 		Log: d.log,
 	}, d.store)
 }
