@@ -251,6 +251,7 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 		select {
 		case <-r.Ready():
 			d.announce(id, server.Handler())
+			d.tellStatus(ctx, id)
 		case <-ctx.Done():
 		}
 	})

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/inspect"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 )
 
@@ -82,6 +84,7 @@ func TestSystemdHearsOfEveryStage(t *testing.T) {
 	redis.Restart()
 	heard.await(t, `(?m)^READY=1\nSTATUS=serving twin 1001$`)
 	heard.await(t, `READY=1[^$]*\nWATCHDOG=1\n`)
+	heard.await(t, `(?m)^STATUS=serving twin 1001: queued 0, in flight 0, peers down 0$`)
 	if strings.Contains(heard.String(), "STOPPING") {
 		t.Errorf("stopping before the stop: %s", heard)
 	}
@@ -89,6 +92,17 @@ func TestSystemdHearsOfEveryStage(t *testing.T) {
 		t.Errorf("exit status %d; it said: %s", code, d.err)
 	}
 	heard.await(t, `(?m)^STOPPING=1\nSTATUS=stopping$`)
+}
+
+// systemctl status shows what waits here, what waits for replies and which twins are
+// gone, and each of them must be that.
+func TestStatusLineTellsWhatWaitsWhere(t *testing.T) {
+	o := &inspect.Overview{}
+	o.Queues.Local, o.Lanes.Requests, o.Stats.Waiting, o.Census.Dead = 2, 10, 13, 1
+	o.Lanes.States = map[backlog.LaneState]int{backlog.LaneFailing: 1, backlog.LaneSending: 5}
+	if got, want := statusLine(7, o), "serving twin 7: queued 12, in flight 3, peers down 1, dead letters 1"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
 
 // An operator who cannot wait for the drain sends a second signal.
