@@ -59,7 +59,7 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		if c != nil && a.Position >= 0 {
 			position = strconv.Itoa(a.Position)
 		}
-		args = append(args, m.UID, a.Entry.Head, outcome, string(a.Reason), flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
+		args = append(args, m.UID, a.Entry.Head, outcome, string(a.Reason), stayText(a.Stay), flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
 	}
 	return call{s.scripts.answer, keys, args}
 }
@@ -70,6 +70,18 @@ func answered(answers []msgbus.Answer, cmd *redis.Cmd) ([]msgbus.Outcome, error)
 		return nil, fmt.Errorf("answer %d requests: %w", len(answers), err)
 	}
 	return outcomes(result), nil
+}
+
+// stayText writes a stay as two times in ms, 0 where one is not known.
+func stayText(s msgbus.Stay) string {
+	if s.Left.IsZero() {
+		return ""
+	}
+	accepted := int64(0)
+	if !s.Accepted.IsZero() {
+		accepted = s.Accepted.UnixMilli()
+	}
+	return strconv.FormatInt(accepted, 10) + " " + strconv.FormatInt(s.Left.UnixMilli(), 10)
 }
 
 // Stats are counts since the prefix was first used.

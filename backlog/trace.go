@@ -19,7 +19,10 @@ type Past struct {
 	Outcome msgbus.Outcome `json:"outcome"`
 	Reason  msgbus.Reason  `json:"reason"` // of an error of the bus
 	Began   time.Time      `json:"began"`  // when it was admitted, or accepted from the other twin; zero: not known
-	Ended   time.Time      `json:"ended"`  // when its reply was pushed to the app, or left for the other twin
+	// Stay is what the service's relay said of one that was asked, by the clock there;
+	// zero times where it said nothing.
+	Stay  msgbus.Stay `json:"stay"`
+	Ended time.Time   `json:"ended"` // when its reply was pushed to the app, or left for the other twin
 }
 
 // An OpenView is a request of another twin that a service here has not answered.
@@ -39,7 +42,7 @@ func (s *Store) ViewOpen(ctx context.Context, uid string) ([]OpenView, error) {
 	var views []OpenView
 	for _, o := range opens[0] {
 		f := strings.SplitN(o.Record, " ", 5) // as parseOpen has found it
-		views = append(views, OpenView{Source: o.Source, Command: o.Command, Accepted: milliseconds(f[3]), Deadline: milliseconds(f[2])})
+		views = append(views, OpenView{Source: o.Source, Command: o.Command, Accepted: o.Accepted, Deadline: milliseconds(f[2])})
 	}
 	return views, nil
 }
@@ -53,13 +56,14 @@ func (s *Store) ViewPast(ctx context.Context, uid string) ([]Past, error) {
 	}
 	var pasts []Past
 	for i := 0; i+2 < len(result); i += 3 {
-		f := append(strings.Split(result[i+2], " "), "", "", "")
+		f := append(strings.Split(result[i+2], " "), "", "", "", "", "")
 		p := Past{UID: uid, Served: result[i+1] == "served", Outcome: msgbus.Outcome(f[1]), Began: milliseconds(f[2]), Ended: milliseconds(result[i])}
 		if p.Served {
 			source, _ := strconv.ParseUint(f[3], 10, 32)
 			p.Source = uint32(source)
 		} else {
 			p.Reason = msgbus.Reason(f[3])
+			p.Stay = msgbus.Stay{Accepted: milliseconds(f[4]), Left: milliseconds(f[5])}
 		}
 		pasts = append(pasts, p)
 	}

@@ -69,6 +69,12 @@ func (j *Journey) tell(ctx context.Context, s *backlog.Store) error {
 			if !p.Began.IsZero() {
 				add(p.Began, "admitted", "from an app of this machine")
 			}
+			if at := p.Stay.Accepted; !at.IsZero() {
+				add(at, "there", "the relay of the service had it, by its clock")
+			}
+			if at := p.Stay.Left; !at.IsZero() {
+				add(at, "answered there", "the service's reply left%s, by the clock there", after(p.Stay))
+			}
 			add(p.Ended, string(p.Outcome), "%s; %s", took, endedBy(p))
 		}
 	}
@@ -92,6 +98,14 @@ func (j *Journey) tell(ctx context.Context, s *backlog.Store) error {
 		add(v.Deadline, "deadline", "in %s: without an answer the app gets an error then", Short(v.Deadline.Sub(s.Now())))
 	}
 	return nil
+}
+
+// after says how long a request was with its service.
+func after(s msgbus.Stay) string {
+	if s.Accepted.IsZero() {
+		return ""
+	}
+	return " after " + s.Left.Sub(s.Accepted).String()
 }
 
 // endedBy says in words how a request ended.

@@ -181,6 +181,7 @@ type Answer struct {
 	Entry    *Entry
 	Failed   bool   // Body tells of an error of the bus, not of the service's reply
 	Reason   Reason // of that error
+	Stay     Stay   // of a reply from another relay that tells
 	Position int    // in the claim that the answer came from; -1 when from none
 	Body     []byte
 }

@@ -37,6 +37,18 @@ func (m *Message) AppendWire(b []byte) []byte {
 	return append(b, '}')
 }
 
+// AppendNoted appends the message as AppendWire does, with its Note. Only relays of this
+// project know that.
+func (m *Message) AppendNoted(b []byte) []byte {
+	b = m.AppendWire(b)
+	if len(m.Note) == 0 {
+		return b
+	}
+	b = append(b[:len(b)-1], `,"msgbusd":`...)
+	b = append(b, m.Note...)
+	return append(b, '}')
+}
+
 // AppendEntryTail appends the members of a backlog entry that follow its head
 // (ver, uid, src, dst and the relay's note), and the closing brace. The script
 // that gives a message its uid writes the head.

@@ -79,8 +79,8 @@ type Message struct {
 	// Dialect is how the sender wrote the message.
 	Dialect Dialect
 	// Note is the raw JSON of the key `msgbusd`, in which a relay notes what it
-	// needs to know of an entry of its own backlog. It means nothing in a message
-	// from anywhere else and is never written by this package.
+	// needs to know of an entry of its own backlog, or the [Stay] that comes with a
+	// reply. It means nothing in any other message, and only AppendNoted writes it.
 	Note []byte
 
 	// extra holds the members that this package does not know, as they came,

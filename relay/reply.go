@@ -191,10 +191,11 @@ func (r *Relay) answerOwn(ctx context.Context, c *msgbus.Claim, position int, m 
 // error: silence would make the app wait for its deadline.
 func (r *Relay) departure(m *msgbus.Message, open *msgbus.Open) msgbus.Departure {
 	out := r.replyToPeer(m, open)
-	body := out.AppendWire(nil)
+	out.Note = msgbus.Stay{Accepted: open.Accepted, Left: r.backlog.Now()}.AppendNote(nil)
+	body := out.AppendNoted(nil)
 	if len(body)+wireOverhead > r.opts.MaxMessage {
 		out.Data, out.Error = "", "the service's answer is too large"
-		body = out.AppendWire(nil)
+		body = out.AppendNoted(nil)
 	}
 	return msgbus.Departure{Open: open, Body: body}
 }

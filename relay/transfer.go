@@ -179,7 +179,7 @@ func (r *Relay) takeReplies(ctx context.Context, t *msgbus.Transfer, errs []erro
 			continue
 		}
 		e := &ending{reply: o.Message, tell: func(err error) { errs[i] = err }}
-		e.Position, e.Entry = -1, r.sent.of(o.Message.UID)
+		e.Position, e.Entry, e.Stay = -1, r.sent.of(o.Message.UID), msgbus.ParseStay(o.Message.Note)
 		e.remembered = e.Entry != nil
 		endings = append(endings, e)
 	}

@@ -7,7 +7,8 @@
 --      7 ended, then the return queues, then for each lane its requests, tries and later
 -- ARGV 1 session or '' when no claim is at stake, 2 seconds that a return queue
 --      is kept, 3 bound of the dead letters, 4 number of return queues, then for
---      each message: uid, the entry's head, 'answered' or 'failed', the reason or '', '1' when a
+--      each message: uid, the entry's head, 'answered' or 'failed', the reason or
+--      '', when it was at the service's relay (two times in ms) or '', '1' when a
 --      service may have answered to the queue itself, position in the claim from 0
 --      or '', which of the return queues and of the lanes from 1, body
 -- Returns for each message 'answered', 'failed', 'late' when it has ended
@@ -19,7 +20,7 @@ if ARGV[1] ~= '' and fenced(KEYS[5], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local uids = {}
-for a = 5, #ARGV, 9 do
+for a = 5, #ARGV, 10 do
   uids[#uids + 1] = ARGV[a]
 end
 local result, dealt_with, unread = {}, {}, {}
@@ -60,12 +61,12 @@ local function end_request(uid, lane, queue, outcome, may_be_answered, body)
 end
 
 each_value(KEYS[1], uids, function(i, entry)
-  local uid, head, outcome, reason, may_be_answered, position, r, lane, body = unpack(ARGV, 9 * i - 4, 9 * i + 4)
+  local uid, head, outcome, reason, stay, may_be_answered, position, r, lane, body = unpack(ARGV, 10 * i - 5, 10 * i + 4)
   if not entry or is_ended[uid] or string.sub(entry, 1, #head) ~= head then
     outcome = 'late'
   else
     outcome = end_request(uid, tonumber(lane), queue_of(tonumber(r)), outcome, may_be_answered == '1', body)
-    told[#told + 1] = uid .. ' ' .. outcome .. ' ' .. (string.match(head, '"admitted":(%d+)') or now) .. ' ' .. reason
+    told[#told + 1] = uid .. ' ' .. outcome .. ' ' .. (string.match(head, '"admitted":(%d+)') or now) .. ' ' .. reason .. ' ' .. stay
   end
   if position ~= '' then
     dealt_with[#dealt_with + 1] = position

@@ -51,14 +51,15 @@ const (
 )
 
 // AppendMessage appends a message as a line of a body. The message is as in
-// version 1, without a signature of its own.
+// version 1, without a signature of its own; a reply tells of its [msgbus.Stay].
 func AppendMessage(b []byte, o msgbus.Outgoing) []byte {
 	if o.Kind == msgbus.ReplyParcel {
 		b = append(b, replyLine...)
+		b = o.Message.AppendNoted(b)
 	} else {
 		b = append(b, requestLine...)
+		b = o.Message.AppendWire(b)
 	}
-	b = o.Message.AppendWire(b)
 	return append(b, "}\n"...)
 }
 
@@ -107,7 +108,9 @@ func readLine(text []byte) (l Line) {
 	if l.Message == nil {
 		l.Message = &msgbus.Message{}
 	}
-	l.Message.Note = nil
+	if l.Kind != msgbus.ReplyParcel {
+		l.Message.Note = nil
+	}
 	if l.Err == nil && l.Message.Signature != "" {
 		l.Err = msgbus.Refuse(msgbus.Malformed, "a message of a transfer has no signature of its own")
 	}
