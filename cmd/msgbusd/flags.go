@@ -12,6 +12,20 @@ func variable(option string) []string {
 	return []string{"MSGBUSD_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))}
 }
 
+// A choice is an option that takes one of a few words, which help lists and
+// completion offers.
+type choice struct {
+	*cli.StringFlag
+	words []string
+}
+
+// oneOf adds the words to what the flag's usage says.
+func oneOf(words []string, f cli.StringFlag) cli.Flag {
+	last := len(words) - 1
+	f.Usage += ": " + strings.Join(words[:last], ", ") + " or " + words[last]
+	return choice{&f, words}
+}
+
 // redisFlags are shared by all commands that use the local Redis.
 func redisFlags() []cli.Flag {
 	return []cli.Flag{
@@ -30,9 +44,12 @@ func secretFlags() []cli.Flag {
 		&cli.StringFlag{Name: "mnemonics", Category: groupIdentity, EnvVars: variable("mnemonics"),
 			Usage: "`PHRASE` or secret URI itself (//Alice, phrase//hard/soft); ps shows it to everybody on this machine"},
 		&cli.StringFlag{Name: "menmonics", Hidden: true}, // as the specification's usage line spells it
-		&cli.StringFlag{Name: "key-type", Category: groupIdentity, EnvVars: variable("key-type"), Value: "sr25519",
-			Usage: "`TYPE` of the key: sr25519 or ed25519"},
+		keyTypeFlag(variable("key-type")),
 	}
+}
+
+func keyTypeFlag(env []string) cli.Flag {
+	return oneOf(keyTypes, cli.StringFlag{Name: "key-type", Category: groupIdentity, EnvVars: env, Value: keyTypes[0], Usage: "`TYPE` of the key"})
 }
 
 // daemonFlags are the settings of the relay. The configuration file has the
@@ -130,9 +147,7 @@ func number(name string, value int, usage string) cli.Flag {
 // logFlags are shared by the commands that run until they are stopped.
 func logFlags(level string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-level", Category: groupLog, EnvVars: variable("log-level"), Value: level,
-			Usage: "`LEVEL`: debug, info, warn, error, fatal or panic"},
-		&cli.StringFlag{Name: "log-format", Category: groupLog, EnvVars: variable("log-format"), Value: "console",
-			Usage: "`FORMAT`: console or json"},
+		oneOf(logLevels, cli.StringFlag{Name: "log-level", Category: groupLog, EnvVars: variable("log-level"), Value: level, Usage: "`LEVEL`"}),
+		oneOf(logFormats, cli.StringFlag{Name: "log-format", Category: groupLog, EnvVars: variable("log-format"), Value: logFormats[0], Usage: "`FORMAT`"}),
 	}
 }

@@ -30,7 +30,7 @@ func keyNewCommand(s streams) *cli.Command {
 		Description: "The phrase is the key: whoever has it signs for the twin, and nobody can restore it. The account\n" +
 			"is what the twin is registered with.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "key-type", Value: "sr25519", Usage: "`TYPE` of the key: sr25519 or ed25519"},
+			keyTypeFlag(nil),
 			&cli.BoolFlag{Name: "phrase-only", Usage: "print the phrase and nothing else"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		},

@@ -14,7 +14,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-var logLevels = []string{"debug", "info", "warn", "error", "fatal", "panic"}
+var (
+	logLevels  = []string{"debug", "info", "warn", "error", "fatal", "panic"}
+	logFormats = []string{"console", "json"}
+)
 
 // A stderr that nobody reads must not hold up messages: lines are written behind
 // a buffer of so many, and what does not fit is left out.

@@ -34,6 +34,8 @@ func readIdentity(c *cli.Context) (*twin.Identity, error) {
 	return identity, nil
 }
 
+var keyTypes = []string{"sr25519", "ed25519"}
+
 func readKeyType(c *cli.Context) (twin.KeyType, error) {
 	kt, err := twin.ParseKeyType(c.String("key-type"))
 	if err != nil {
