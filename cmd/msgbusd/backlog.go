@@ -17,7 +17,7 @@ import (
 )
 
 func backlogCommand(s streams) *cli.Command {
-	return group("backlog", "look at requests that have not ended; retry and drop them",
+	return subcommands("backlog", "look at requests that have not ended; retry and drop them",
 		&cli.Command{
 			Name: "ls", Usage: "list requests, those first that end first", UsageText: "msgbusd backlog ls [options]",
 			Flags:  inspectFlags(append(mostFlags("requests"), &cli.UintFlag{Name: "twin", Usage: "only requests to this `TWIN`"})...),

@@ -80,7 +80,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemonProcess{settings: s, log: log, metrics: metrics.New(metrics.Build{Version: version, Revision: revision()})}
+	d := &daemonProcess{settings: s, log: log, metrics: metrics.New(metrics.Build{Version: version, Revision: builtFrom()})}
 	defer func() {
 		if err != nil {
 			d.close()

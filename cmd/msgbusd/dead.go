@@ -19,7 +19,7 @@ func deadCommand(s streams) *cli.Command {
 			&cli.BoolFlag{Name: "all", Usage: "all, instead of naming them"},
 		}
 	}
-	return group("dead", "look at messages that nobody could handle; retry and drop them",
+	return subcommands("dead", "look at messages that nobody could handle; retry and drop them",
 		&cli.Command{
 			Name: "ls", Usage: "list dead letters, the latest first", UsageText: "msgbusd dead ls [options]",
 			Flags: inspectFlags(

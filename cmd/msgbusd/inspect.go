@@ -82,8 +82,8 @@ func mostFlags(what string) []cli.Flag {
 	}
 }
 
-// group is a command that only has sub-commands.
-func group(name, usage string, commands ...*cli.Command) *cli.Command {
+// subcommands is a command that only has sub-commands.
+func subcommands(name, usage string, commands ...*cli.Command) *cli.Command {
 	var names []string
 	for _, c := range commands {
 		names = append(names, "msgbusd "+name+" "+c.Name)

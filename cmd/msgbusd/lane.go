@@ -14,7 +14,7 @@ import (
 )
 
 func laneCommand(s streams) *cli.Command {
-	return group("lane", "look at what waits for other twins; pause, resume, retry",
+	return subcommands("lane", "look at what waits for other twins; pause, resume, retry",
 		&cli.Command{
 			Name: "ls", Usage: "list the lanes on which something waits", UsageText: "msgbusd lane ls [options]",
 			Flags: inspectFlags(), Action: inspecting(s, 0, 0, listLanes),

@@ -7,7 +7,7 @@ import (
 )
 
 func queueCommand(s streams) *cli.Command {
-	return group("queue", "look at the queues that relays and services take from",
+	return subcommands("queue", "look at the queues that relays and services take from",
 		&cli.Command{
 			Name: "ls", Usage: "list the queues", UsageText: "msgbusd queue ls [options]",
 			Description: "WAITING is in the list, CLAIMED is what a relay has taken and not dealt with yet. TAKEN tells when a\n" +

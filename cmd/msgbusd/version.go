@@ -9,8 +9,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is set by the Makefile.
-var version = "devel"
+// Both are set by the Makefile.
+var (
+	version  = "devel"
+	revision = "" // or what the go command knows
+)
 
 func versionCommand(s streams) *cli.Command {
 	return &cli.Command{
@@ -18,19 +21,23 @@ func versionCommand(s streams) *cli.Command {
 		Usage: "print the version",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Action: func(c *cli.Context) error {
+			revision := builtFrom()
 			if c.Bool("json") {
 				return json.NewEncoder(s.out).Encode(map[string]string{
-					"version": version, "revision": revision(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
+					"version": version, "revision": revision, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH,
 				})
 			}
-			_, err := fmt.Fprintf(s.out, "msgbusd %s (%s, %s, %s/%s)\n", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(s.out, "msgbusd %s (%s, %s, %s/%s)\n", version, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
 }
 
-// revision is the commit that this was built from, if Go noted it.
-func revision() string {
+// builtFrom is the commit.
+func builtFrom() string {
+	if revision != "" {
+		return revision
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, setting := range info.Settings {
 			if setting.Key == "vcs.revision" {
