@@ -6,6 +6,10 @@ BINDIR   = $(PREFIX)/bin
 UNITDIR  = $(PREFIX)/lib/systemd/system
 DOCDIR   = $(PREFIX)/share/doc/msgbusd
 DOCS     = LICENSE README.md CHANGELOG.md systemd/msgbusd.env.example
+MANDIR   = $(PREFIX)/share/man/man1
+BASHDIR  = $(PREFIX)/share/bash-completion/completions
+FISHDIR  = $(PREFIX)/share/fish/vendor_completions.d
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 
 GO ?= go
 # Run as tools, so that the linters are not in the product's go.mod.
@@ -13,12 +17,25 @@ STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # Without git, or in a checkout without commits, the version is unknown.
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# The time that files and packages say they are of, so that they are the same bytes
+# whenever they are built: the commit's.
+ifndef SOURCE_DATE_EPOCH
+SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date -r CHANGELOG.md +%s)
+endif
+export SOURCE_DATE_EPOCH
 
 BIN = bin/msgbusd
+# The program writes its manual and its completion itself. When BIN is for another
+# machine, this is one that runs here.
+HOSTBIN ?= $(BIN)
+# What packages are for, as Go names it, and where they go.
+ARCHES ?= amd64 arm64
+DIST   ?= dist
 # What make install compares the program with: after `make build`, `sudo make install`
 # needs no Go. Everything but tests and texts.
-SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'bench/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
+SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'dist/*' ! -path 'bench/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
 
 # How long each fuzz target runs in make fuzz and make test-all.
 FUZZTIME ?= 1m
@@ -29,13 +46,17 @@ ARGS ?=
 ROW ?= .
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test test-all chaos simulation bench bench-compare fuzz lint install uninstall clean
+.PHONY: help build demo test test-all chaos simulation bench bench-compare fuzz lint \
+	install uninstall packages release reproducible clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { name[++n] = $$1; text[n] = $$2; if (length($$1) > width) width = length($$1) } \
+		END { for (i = 1; i <= n; i++) printf "  make %-" width "s  %s\n", name[i], text[i] }' Makefile
 
+# No path, no build id and nothing that Go asks git for is in the program: the version
+# and the revision are given to it, so that every checkout of a commit builds the same.
 build: ## build bin/msgbusd, a static program (the default)
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/msgbusd ./cmd/msgbusd
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.revision=$(REVISION)' -o $(BIN) ./cmd/msgbusd
 
 demo: build ## two twins, two relays and a request between them (ARGS=--once: and end)
 	@bin/msgbusd demo $(ARGS)
@@ -75,19 +96,34 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 	@GO='$(GO)' scripts/vulncheck $(GOVULNCHECK)
 
 install: $(BIN) ## install under PREFIX (/usr/local), below DESTDIR if that is set
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(UNITDIR) $(DOCDIR) $(MANDIR) $(BASHDIR) $(FISHDIR) $(ZSHDIR))
 	install -m 0755 $(BIN) $(DESTDIR)$(BINDIR)/msgbusd
 	sed 's|^ExecStart=/usr/local/bin/|ExecStart=$(BINDIR)/|' systemd/msgbusd.service >$(DESTDIR)$(UNITDIR)/msgbusd.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/msgbusd.service
+	$(HOSTBIN) manual >$(DESTDIR)$(MANDIR)/msgbusd.1
+	$(HOSTBIN) completion bash >$(DESTDIR)$(BASHDIR)/msgbusd
+	$(HOSTBIN) completion fish >$(DESTDIR)$(FISHDIR)/msgbusd.fish
+	$(HOSTBIN) completion zsh >$(DESTDIR)$(ZSHDIR)/_msgbusd
+	chmod 0644 $(addprefix $(DESTDIR),$(WRITTEN))
 	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
 
+WRITTEN = $(UNITDIR)/msgbusd.service $(MANDIR)/msgbusd.1 $(BASHDIR)/msgbusd $(FISHDIR)/msgbusd.fish $(ZSHDIR)/_msgbusd
+
 uninstall: ## remove what make install put there
-	rm -f $(DESTDIR)$(BINDIR)/msgbusd $(DESTDIR)$(UNITDIR)/msgbusd.service
+	rm -f $(DESTDIR)$(BINDIR)/msgbusd $(addprefix $(DESTDIR),$(WRITTEN))
 	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
 	test ! -d $(DESTDIR)$(DOCDIR) || rmdir $(DESTDIR)$(DOCDIR)
+
+packages: ## deb and rpm packages for ARCHES (amd64 and arm64), in DIST (dist)
+	GO='$(GO)' DIST='$(DIST)' VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/packages $(ARCHES)
+
+release: packages ## make packages, archives, an SBOM of each program, and SHA256SUMS
+	GO='$(GO)' DIST='$(DIST)' VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release $(ARCHES)
+
+reproducible: ## build the release of HEAD twice and compare every byte
+	scripts/reproducible
 
 $(BIN): $(SOURCES)
 	$(MAKE) build
 
 clean: ## remove what was built and installed here
-	rm -rf bin test/clients/ts/node_modules
+	rm -rf bin dist test/clients/ts/node_modules

@@ -38,7 +38,7 @@ func TestInstalledUnitStartsTheInstalledProgram(t *testing.T) {
 	for _, prefix := range []string{"/usr/local", "/usr"} {
 		dest := t.TempDir()
 		program := filepath.Join(t.TempDir(), "msgbusd")
-		if err := os.WriteFile(program, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		if err := os.WriteFile(program, []byte("#!/bin/sh\necho \"$@\"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		for _, target := range []string{"install", "uninstall"} {
@@ -71,6 +71,16 @@ func checkInstalled(t *testing.T, dest, prefix string) {
 	}
 	if info.Mode().Perm() != 0o755 {
 		t.Errorf("PREFIX=%s: %s has mode %v, want 0755", prefix, start[1], info.Mode().Perm())
+	}
+	for file, asked := range map[string]string{
+		"man/man1/msgbusd.1":                     "manual",
+		"bash-completion/completions/msgbusd":    "completion bash",
+		"fish/vendor_completions.d/msgbusd.fish": "completion fish",
+		"zsh/site-functions/_msgbusd":            "completion zsh",
+	} {
+		if text := string(read(t, filepath.Join(dest, prefix, "share", file))); text != asked+"\n" {
+			t.Errorf("PREFIX=%s: %s is %q, want what msgbusd %s prints", prefix, file, text, asked)
+		}
 	}
 }
 
