@@ -190,6 +190,8 @@ type Site struct {
 	Daemon *Daemon  // the latest
 	Via    []string // a command that runs the relay, such as `nsenter --net=FILE`
 
+	Program string // that is the relay, when it is not the one that Main has built
+
 	daemons []*Daemon // all that were started
 
 	lastDead string // id of the dead letter that nextDead returned last
@@ -237,7 +239,11 @@ func (s *Site) Launch(args ...string) *Daemon {
 // LaunchWith starts the relay with exactly these variables and options.
 func (s *Site) LaunchWith(env []string, args ...string) *Daemon {
 	s.T.Helper()
-	s.Daemon = &Daemon{Process: startVia(s.T, s.Via, fmt.Sprintf("relay of %d", s.ID), env, args...), admin: s.Admin}
+	program := s.Program
+	if program == "" {
+		program = binary
+	}
+	s.Daemon = &Daemon{Process: start(s.T, append(slices.Clone(s.Via), program), fmt.Sprintf("relay of %d", s.ID), env, args...), admin: s.Admin}
 	s.daemons = append(s.daemons, s.Daemon)
 	s.Fleet.mu.Lock()
 	s.Fleet.daemons = append(s.Fleet.daemons, s.Daemon)

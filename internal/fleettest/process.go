@@ -34,12 +34,12 @@ type Process struct {
 // well: with status 0, and never with a race or a panic.
 func StartProcess(t testing.TB, name string, env []string, args ...string) *Process {
 	t.Helper()
-	return startVia(t, nil, name, env, args...)
+	return start(t, []string{binary}, name, env, args...)
 }
 
-// startVia is StartProcess by means of another command, which must become
-// msgbusd and not start it.
-func startVia(t testing.TB, via []string, name string, env []string, args ...string) *Process {
+// start is StartProcess with another program, or by means of another command, which
+// must become msgbusd and not start it.
+func start(t testing.TB, program []string, name string, env []string, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, log: filepath.Join(t.TempDir(), "stderr")}
 	out, err := os.Create(p.log)
@@ -47,7 +47,7 @@ func startVia(t testing.TB, via []string, name string, env []string, args ...str
 		t.Fatal(err)
 	}
 	defer out.Close() // the process has its own descriptor
-	line := append(append(append([]string(nil), via...), binary), args...)
+	line := append(append([]string(nil), program...), args...)
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}, env...)
 	cmd.Dir = filepath.Dir(p.log)
