@@ -14,6 +14,8 @@ import (
 // Who doubts a package builds it again and compares. So neither the folder, nor the
 // time, nor the habits of who builds may get into it. (`make reproducible` does the
 // same with the whole release, from clones and with empty caches.)
+//
+// Seen to fail it: a build without -trimpath.
 func TestPackagesAreTheSameBytesElsewhere(t *testing.T) {
 	first, err := v1()
 	if err != nil {

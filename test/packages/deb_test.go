@@ -100,7 +100,7 @@ func TestDebTellsNothingToASystemdOfAnotherRoot(t *testing.T) {
 // works until the new program is in place, then systemd restarts it. Not one request
 // may be lost, or handled twice.
 //
-// Seen to fail it: a start of the old program instead of the installed one.
+// Seen to fail it: postinstall.sh without try-restart.
 func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
