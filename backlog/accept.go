@@ -90,8 +90,9 @@ func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests [
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
 	session, claim := s.claimAtStake(c)
 	keys = append(keys, s.keys.sessions(), claim, s.keys.openCounts())
-	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), s.opts.MaxUnread, s.opts.MaxQueue,
-		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, s.opts.MaxReplies, transfer.Digest}
+	bounds := s.bounds.Load()
+	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), bounds.MaxUnread, bounds.MaxQueue,
+		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, bounds.MaxReplies, transfer.Digest}
 	commands := newNumbering[string]()
 	for _, r := range requests {
 		commands.of(r.Command)
@@ -129,11 +130,12 @@ func isEpoch(epoch string) bool {
 // back. tail is what the backlog entry says behind its head. A result stays
 // readable for msgbus.ReplyQueueTTL after the request's end.
 func (s *Store) Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error) {
+	bounds := s.bounds.Load()
 	result, err := s.run(ctx, s.scripts.proxy,
 		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.unread(), s.keys.served(),
 			s.keys.signatures(r.Now / 60), s.keys.result(queue), s.keys.command(r.Command), s.keys.stats()},
 		queue, id(source), id(s.opts.Twin), r.Digest, int(signatureKeep.Seconds()), r.Life.Milliseconds(),
-		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, s.opts.MaxUnread, s.opts.MaxQueue, s.opts.MaxBacklog).StringSlice()
+		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, bounds.MaxUnread, bounds.MaxQueue, bounds.MaxBacklog).StringSlice()
 	if err != nil {
 		return "", "", fmt.Errorf("accept a command of twin %d: %w", source, err)
 	}

@@ -49,7 +49,7 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		lane := id(twin)
 		keys = append(keys, s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane))
 	}
-	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.opts.MaxDead, len(queues.names)}
+	args := []any{session, int(msgbus.ReplyQueueTTL.Seconds()), s.bounds.Load().MaxDead, len(queues.names)}
 	for _, a := range answers {
 		m := a.Entry.Message
 		outcome, position := "answered", ""

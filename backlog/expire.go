@@ -88,7 +88,7 @@ func (s *Store) TakeStock(ctx context.Context) error {
 		return nil
 	}
 	keys := []string{s.keys.unread(), s.keys.served()}
-	args := []any{10 * s.opts.MaxUnread}
+	args := []any{10 * s.bounds.Load().MaxUnread}
 	for _, cmd := range commands {
 		keys = append(keys, s.keys.command(cmd))
 		args = append(args, cmd)

@@ -71,7 +71,7 @@ func (s *Store) discard(ctx context.Context, p msgbus.Parcel, where string, why 
 		lane := id(dst)
 		keys = []string{s.keys.backlog(), s.keys.deadlines(), s.keys.dead(), s.keys.stats(), s.keys.laneRequests(lane), s.keys.laneTries(lane), s.keys.laneLater(lane)}
 	}
-	err := s.run(ctx, s.scripts.discard, keys, p.ID, s.opts.MaxDead, where, string(why.Reason), why.Text, p.Body,
+	err := s.run(ctx, s.scripts.discard, keys, p.ID, s.bounds.Load().MaxDead, where, string(why.Reason), why.Text, p.Body,
 		flag(p.Kind == msgbus.RequestParcel)).Err()
 	if err != nil {
 		return fmt.Errorf("discard %s: %w", p.ID, err)

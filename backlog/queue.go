@@ -97,7 +97,7 @@ func (s *Store) fill(ctx context.Context, c *msgbus.Claim) error {
 func (s *Store) taking(c *msgbus.Claim) call {
 	bound := 0
 	if c.Queue == msgbus.LocalQueue {
-		bound = s.opts.MaxBacklog
+		bound = s.bounds.Load().MaxBacklog
 	}
 	keys := []string{s.keys.sessions(), s.keys.queue(c.Queue), s.claimKey(c), s.keys.backlog(), s.keys.suspects()}
 	for _, q := range queues {
@@ -137,7 +137,7 @@ func (s *Store) refuse(ctx context.Context, c *msgbus.Claim, position int, why *
 	if reply != nil && returnQueue != "" {
 		keys = append(keys, returnQueue)
 	}
-	outcome, err = s.run(ctx, s.scripts.refuse, keys, c.Session, position, s.opts.MaxDead, string(c.Queue),
+	outcome, err = s.run(ctx, s.scripts.refuse, keys, c.Session, position, s.bounds.Load().MaxDead, string(c.Queue),
 		string(why.Reason), why.Text, reply, int(msgbus.ReplyQueueTTL.Seconds()), flag(keep)).Text()
 	if err != nil {
 		return "", fmt.Errorf("refuse a message: %w", err)

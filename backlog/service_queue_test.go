@@ -56,6 +56,27 @@ func TestQueueOfAServiceIsBounded(t *testing.T) {
 	})
 }
 
+// An operator who gives a queue more room, or less, sees no change until a restart.
+// What is over a smaller bound must stay.
+//
+// Broken by: in acceptance, with the bounds of the options; in SetBounds, without Store.
+func TestBoundsChangeWhileTheStoreIsUsed(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join(func(o *backlog.Options) { o.MaxQueue = 1 })
+		wantEqual(r, "the first", r.accept(s, 2001, sample, arrival(1)), "[accepted]")
+		wantEqual(r, "over the bound", r.accept(s, 2002, sample, arrival(1)), "[queue_full]")
+		s.SetBounds(backlog.Bounds{MaxQueue: 3})
+		wantEqual(r, "with more room", r.accept(s, 2002, sample, arrival(1)), "[accepted]")
+		wantEqual(r, "with more room", r.accept(s, 2003, sample, arrival(1)), "[accepted]")
+		s.SetBounds(backlog.Bounds{MaxQueue: 1})
+		r.must(r.rdb.LPop(r.Context(), "msgbus.calc.add").Err())
+		wantEqual(r, "with less", r.accept(s, 2004, sample, arrival(1)), "[queue_full]")
+		wantEqual(r, "in the queue", r.rdb.LLen(r.Context(), "msgbus.calc.add").Val(), int64(2))
+		s.SetBounds(backlog.Bounds{})
+		wantEqual(r, "with the default", r.accept(s, 2004, sample, arrival(1)), "[accepted]")
+	})
+}
+
 // A twin that floods a service fills its queue, and all others are turned away.
 //
 // Breaks it: in room of accept.lua, leave out open_here.

@@ -26,17 +26,24 @@ type Options struct {
 	Lease         time.Duration // of a session and what it claims; default 10 s
 	Block         time.Duration // longest wait inside Redis for a message; default 1 s
 	MaxLife       time.Duration // longest life of a request; default 7 days
-	MaxBacklog    int           // requests waiting for their replies; default 1,000,000
-	MaxQueue      int           // messages in one service's queue; default 100,000
-	MaxReplies    int           // replies waiting for one twin; default 100,000
-	MaxUnread     int           // queues that no service has taken from; default 1,000
-	MaxDead       int           // dead letters; default 10,000
 	MaxTake       int           // messages in a claim; default 256
 	MaxTakeBytes  int           // bytes in a claim; default 4 MiB
 	MaxBatch      int           // messages in a lane's batch; default 128
 	MaxBatchBytes int           // bytes in a lane's batch; default 4 MiB
 
 	Observer Observer // is told how Redis fares; may be nil
+
+	Bounds // at first; SetBounds changes them
+}
+
+// Bounds are on what is kept, so that nothing grows without end. The zero value
+// of each stands for its default.
+type Bounds struct {
+	MaxBacklog int // requests waiting for their replies; default 1,000,000
+	MaxQueue   int // messages in one service's queue; default 100,000
+	MaxReplies int // replies waiting for one twin; default 100,000
+	MaxUnread  int // queues that no service has taken from; default 1,000
+	MaxDead    int // dead letters; default 10,000
 }
 
 // Format prints what the options are for, whatever the verb: a password is among
@@ -45,12 +52,21 @@ func (o Options) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "options of relay %s of twin %d", o.Instance, o.Twin)
 }
 
-func (o *Options) setDefaults() {
-	def := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
+func def(v *int, d int) {
+	if *v == 0 {
+		*v = d
 	}
+}
+
+func (b *Bounds) setDefaults() {
+	def(&b.MaxBacklog, 1_000_000)
+	def(&b.MaxQueue, 100_000)
+	def(&b.MaxReplies, 100_000)
+	def(&b.MaxUnread, 1000)
+	def(&b.MaxDead, 10_000)
+}
+
+func (o *Options) setDefaults() {
 	defTime := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
@@ -62,11 +78,6 @@ func (o *Options) setDefaults() {
 	defTime(&o.Lease, 10*time.Second)
 	defTime(&o.Block, time.Second)
 	defTime(&o.MaxLife, 7*24*time.Hour)
-	def(&o.MaxBacklog, 1_000_000)
-	def(&o.MaxQueue, 100_000)
-	def(&o.MaxReplies, 100_000)
-	def(&o.MaxUnread, 1000)
-	def(&o.MaxDead, 10_000)
 	def(&o.MaxTake, 256)
 	def(&o.MaxTakeBytes, 4<<20)
 	def(&o.MaxBatch, 128)
@@ -80,6 +91,7 @@ func (o *Options) setDefaults() {
 // many goroutines.
 type Store struct {
 	opts    Options
+	bounds  atomic.Pointer[Bounds] // those of now
 	keys    keys
 	scripts *scripts
 	rdb     *redis.Client
@@ -130,7 +142,15 @@ func Open(opts Options) (*Store, error) {
 	}
 	store.rdb.AddHook(watching{opts.Observer, s.names, true})
 	store.blocking.AddHook(watching{opts.Observer, s.names, false}) // it waits for messages, not for Redis
+	store.SetBounds(opts.Bounds)
 	return store, nil
+}
+
+// SetBounds changes the bounds. What is over a smaller one stays, and holds back
+// what comes until it has gone down.
+func (s *Store) SetBounds(b Bounds) {
+	b.setDefaults()
+	s.bounds.Store(&b)
 }
 
 // Interrupt ends every wait for a message. Take returns context.Canceled from

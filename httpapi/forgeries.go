@@ -3,6 +3,7 @@ package httpapi
 import (
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -18,9 +19,13 @@ import (
 // address may fail more often than a stranger: behind a proxy everybody has the
 // same one.
 type forgeries struct {
-	most int // failed checks a second of one claim; an address may have a few claims' worth
+	proven *otter.Cache[claim, struct{}] // claims that were true once
+	counts atomic.Pointer[counts]        // by the bound of now
+}
 
-	proven *otter.Cache[claim, struct{}]      // claims that were true once
+// counts are of checks that failed, by one bound.
+type counts struct {
+	most   int                                // a second of one claim; an address may have a few claims' worth
 	claims *otter.Cache[claim, *rate.Limiter] // of claims that failed
 	froms  *otter.Cache[string, *rate.Limiter]
 }
@@ -43,21 +48,31 @@ const (
 )
 
 func newForgeries(most int) *forgeries {
-	return &forgeries{
+	f := &forgeries{proven: otter.Must(&otter.Options[claim, struct{}]{MaximumSize: forgeriesMost})}
+	f.set(most)
+	return f
+}
+
+// set changes the bound. Who has signed rightly is remembered.
+func (f *forgeries) set(most int) {
+	if old := f.counts.Load(); old != nil && old.most == most {
+		return
+	}
+	f.counts.Store(&counts{
 		most:   most,
-		proven: otter.Must(&otter.Options[claim, struct{}]{MaximumSize: forgeriesMost}),
 		claims: otter.Must(&otter.Options[claim, *rate.Limiter]{MaximumSize: forgeriesMost}),
 		froms:  otter.Must(&otter.Options[string, *rate.Limiter]{MaximumSize: forgeriesMost}),
-	}
+	})
 }
 
 // wait returns 0 when a claim may be checked, and else how long it may not.
 func (f *forgeries) wait(c claim, now time.Time) time.Duration {
+	counts := f.counts.Load()
 	var after time.Duration
-	if l, failed := f.claims.GetIfPresent(c); failed {
+	if l, failed := counts.claims.GetIfPresent(c); failed {
 		after = untilAllowed(l, now, 1)
 	}
-	if l, failed := f.froms.GetIfPresent(c.from); failed && !f.isProven(c) {
+	if l, failed := counts.froms.GetIfPresent(c.from); failed && !f.isProven(c) {
 		after = max(after, untilAllowed(l, now, 1))
 	}
 	return after
@@ -66,14 +81,15 @@ func (f *forgeries) wait(c claim, now time.Time) time.Duration {
 // failed counts a check. Checks that ran side by side are counted beyond the
 // bound, and waited for.
 func (f *forgeries) failed(c claim, now time.Time) {
+	counts := f.counts.Load()
 	factor := 1
 	if f.isProven(c) {
 		factor = provenFactor
 	} else {
-		l, _ := f.froms.ComputeIfAbsent(c.from, func() (*rate.Limiter, bool) { return f.limiter(addressFactor), false })
+		l, _ := counts.froms.ComputeIfAbsent(c.from, func() (*rate.Limiter, bool) { return counts.limiter(addressFactor), false })
 		charge(l, now, 1)
 	}
-	l, _ := f.claims.ComputeIfAbsent(c, func() (*rate.Limiter, bool) { return f.limiter(factor), false })
+	l, _ := counts.claims.ComputeIfAbsent(c, func() (*rate.Limiter, bool) { return counts.limiter(factor), false })
 	charge(l, now, 1)
 }
 
@@ -81,7 +97,7 @@ func (f *forgeries) failed(c claim, now time.Time) {
 func (f *forgeries) passed(c claim) {
 	if !f.isProven(c) {
 		f.proven.Set(c, struct{}{})
-		f.claims.Invalidate(c) // its limiter is a stranger's
+		f.counts.Load().claims.Invalidate(c) // its limiter is a stranger's
 	}
 }
 
@@ -90,8 +106,8 @@ func (f *forgeries) isProven(c claim) bool {
 	return is
 }
 
-func (f *forgeries) limiter(factor int) *rate.Limiter {
-	n := f.most * factor
+func (c *counts) limiter(factor int) *rate.Limiter {
+	n := c.most * factor
 	return rate.NewLimiter(rate.Limit(n), n)
 }
 

@@ -155,6 +155,7 @@ type bench struct {
 	results *box
 	asker   *twin.Identity
 	self    *twin.Identity
+	server  *httpapi.Server
 	handler http.Handler
 	url     string // empty until serve
 }
@@ -169,7 +170,8 @@ func newBench(t testing.TB, change ...func(*httpapi.ServerOptions)) *bench {
 	for _, c := range change {
 		c(&opts)
 	}
-	b.handler = httpapi.NewServer(opts, b.relay, b.results, b.keys, b.self).Handler()
+	b.server = httpapi.NewServer(opts, b.relay, b.results, b.keys, b.self)
+	b.handler = b.server.Handler()
 	return b
 }
 

@@ -74,10 +74,7 @@ type ServerOptions struct {
 	Now         func() time.Time // the clock that `now` is held against; default time.Now
 	Log         zerolog.Logger
 
-	MaxTwinAtOnce    int // requests of one twin handled at once; default 64
-	MaxTwinRate      int // messages a second of one twin; default no limit
-	MaxTwinBytes     int // bytes a second of one twin; default no limit
-	MaxBadSignatures int // failed checks a second of who claims, at one address, to be one twin; default 10
+	Limits // at first; SetLimits changes them
 
 	RequireV2         bool              // take nothing that is signed as in version 1
 	RequireEncryption bool              // take no transfer that is not sealed
@@ -125,12 +122,7 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	if opts.Policy == nil {
 		opts.Policy = everybody{}
 	}
-	if opts.MaxTwinAtOnce == 0 {
-		opts.MaxTwinAtOnce = 64
-	}
-	if opts.MaxBadSignatures == 0 {
-		opts.MaxBadSignatures = 10
-	}
+	opts.Limits.setDefaults()
 	if opts.Greeted == nil {
 		opts.Greeted = func(uint32) {}
 	}
@@ -139,7 +131,7 @@ func NewServer(opts ServerOptions, relay Relay, results Results, verifier Verifi
 	}
 	return &Server{
 		opts: opts, relay: relay, results: results, verifier: verifier, signer: signer,
-		limits: newLimits(opts), forgeries: newForgeries(opts.MaxBadSignatures), used: newUsed(),
+		limits: newLimits(opts.Limits, int(opts.MaxBody)), forgeries: newForgeries(opts.MaxBadSignatures), used: newUsed(),
 		inFlight: semaphore.NewWeighted(opts.MaxInFlight),
 		waits:    waits{most: opts.MaxWaits, mostAll: opts.MaxAllWaits},
 		// Strangers must not fill the disk with lines, nor hide one kind behind another.

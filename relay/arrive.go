@@ -110,6 +110,7 @@ func queueFull(cmd string) *msgbus.Refusal {
 // source is answered with an error reply.
 func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 	own := m.Source == r.opts.Twin
+	rules := r.rules.Load()
 	life := m.Lifetime(r.backlog.Now().Unix())
 	switch {
 	case !r.deals(m.Source):
@@ -120,9 +121,9 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 		return msgbus.Refuse(msgbus.MissingCommand, "received invalid message: missing command request")
 	case msgbus.ReservedCommand(m.Command):
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: command %q is reserved", m.Command)
-	case !own && !msgbus.MatchCommand(r.opts.Expose, m.Command):
+	case !own && !msgbus.MatchCommand(rules.Expose, m.Command):
 		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", m.Command)
-	case !own && !r.opts.Policy.AdmitsCommand(m.Source, m.Command):
+	case !own && !rules.Policy.AdmitsCommand(m.Source, m.Command):
 		return msgbus.Refuse(msgbus.CommandNotAllowed, "twin %d may not call command %q", m.Source, m.Command)
 	case life <= 0:
 		return msgbus.Refuse(msgbus.Expired, "request timeout (expiration reached, %d)", m.Expiration)
@@ -135,7 +136,7 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 // deals tells whether the operator's lists let this relay deal with a twin. Its
 // own is not held back.
 func (r *Relay) deals(twin uint32) bool {
-	return twin == r.opts.Twin || r.opts.Policy.AdmitsTwin(twin)
+	return twin == r.opts.Twin || r.AdmitsTwin(twin)
 }
 
 func notAllowed(twin uint32) *msgbus.Refusal {

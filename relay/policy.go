@@ -12,6 +12,27 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
+// Rules are who may do what with a relay. The zero value lets everybody do
+// everything.
+type Rules struct {
+	Expose []string // patterns of commands that may be called from remote; default all
+	Policy Policy   // with whom the relay deals, and who may call what; default all
+}
+
+// SetRules changes the rules for all that comes from now on. What was accepted
+// before goes on, but a reply of a twin that is locked out is refused like any
+// other message of it.
+func (r *Relay) SetRules(rules Rules) {
+	if len(rules.Expose) == 0 {
+		rules.Expose = []string{"*"}
+	}
+	r.rules.Store(&rules)
+}
+
+// AdmitsTwin reports whether the rules of now let the relay deal with another
+// twin, for those who ask before they look anything up.
+func (r *Relay) AdmitsTwin(twin uint32) bool { return r.rules.Load().Policy.AdmitsTwin(twin) }
+
 // A Policy is with whom a relay deals, and who may call what. The zero value
 // holds nobody back. The relay's own twin is never held back: it is not asked
 // for.

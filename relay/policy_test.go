@@ -215,3 +215,41 @@ func TestRequestsToADeniedTwinEndAtOnce(t *testing.T) {
 		t.Errorf("%d messages were sent to it", n)
 	}
 }
+
+// An operator takes a command away from all but one twin while the relay runs;
+// what is refused until a restart, or let through until one, is a lie in the log.
+//
+// Broken by: in SetRules, without Store; in checkServable, Expose of the options.
+func TestRulesChangeWhileTheRelayRuns(t *testing.T) {
+	t.Parallel()
+	w := newWire()
+	b := run(t, w, 1002)
+	w.to(12, accepting)
+	n := 0
+	push := func(cmd string) {
+		n++
+		b.push("msgbus.system.remote", with(ask(cmd, "x", 1002), map[string]any{"src": 12, "uid": fmt.Sprintf("1002.%d", n)}))
+	}
+	push("zos.deploy")
+	expect(t, "the service", b.service("zos.deploy"), map[string]any{"src": 12})
+	refused := 0
+	for _, c := range []struct {
+		rules relay.Rules
+		want  string
+	}{
+		{relay.Rules{Policy: policy(t, "", "", "zos.*=10,11")}, `twin 12 may not call command "zos.deploy"`},
+		{relay.Rules{Expose: []string{"calc.*"}}, `command "zos.deploy" cannot be called from remote`},
+	} {
+		b.relay.SetRules(c.rules)
+		push("zos.deploy")
+		refused++
+		expect(t, "the error reply", parse(t, w.awaitSendings(t, 12, refused)[refused-1].message), map[string]any{"err": c.want})
+	}
+	b.relay.SetRules(relay.Rules{Policy: policy(t, "", "12", "")})
+	if b.relay.AdmitsTwin(12) || !b.relay.AdmitsTwin(13) {
+		t.Error("those who ask before they look anything up are told of older rules")
+	}
+	b.relay.SetRules(relay.Rules{})
+	push("zos.deploy")
+	expect(t, "the service, without rules", b.service("zos.deploy"), map[string]any{"src": 12})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,14 +30,14 @@ type Options struct {
 	Twin    uint32 // the twin that this relay serves
 	Workers int    // lanes served at once; default 1000
 
-	Expose          []string      // patterns of commands that may be called from remote; default all
-	Policy          Policy        // with whom the relay deals, and who may call what; default all
 	RefServices     []string      // patterns of commands whose services speak the Ref dialect
 	LeftCommands    []string      // patterns of commands whose services read with BRPOP
 	MaxMessage      int           // bytes of one message; default 4 MiB
 	MaxDestinations int           // of one request; default 1,000
 	MaxFanOut       int           // bytes of one request over all its destinations; default 64 MiB
 	MaxLife         time.Duration // of a request; default 7 days
+
+	Rules // at first; SetRules changes them
 
 	Drain time.Duration // limit for what is in flight at the stop; default 10 s
 	Beat  func()        // called at least every 10 s while the relay makes progress; may be nil
@@ -64,9 +65,6 @@ func (o *Options) setDefaults() {
 	if o.Beat == nil {
 		o.Beat = func() {}
 	}
-	if len(o.Expose) == 0 {
-		o.Expose = []string{"*"}
-	}
 	if o.Observer == nil {
 		o.Observer = unobserved{}
 	}
@@ -75,6 +73,7 @@ func (o *Options) setDefaults() {
 // A Relay applies the rules to what is in the Backlog.
 type Relay struct {
 	opts    Options
+	rules   atomic.Pointer[Rules] // those of now
 	backlog Backlog
 	peers   Peers
 	log     zerolog.Logger
@@ -101,14 +100,20 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		peers:   peers,
 		log:     opts.Log,
 		sent:    newSent(),
-		refusal: opts.Log.Sample(&zerolog.BurstSampler{Burst: 20, Period: time.Second}),
+		// What is only worth a warning must not hide an error, nor use up its share unseen.
+		refusal: opts.Log.Sample(zerolog.LevelSampler{WarnSampler: fewASecond(), ErrorSampler: fewASecond()}),
 		ready:   make(chan struct{}),
 
 		observer: opts.Observer,
 	}
+	r.SetRules(opts.Rules)
 	r.lanes = newLanes(opts.Workers, r.serveLane)
 	r.requests, r.replies = newGatherer(r.takeLot), newGatherer(r.takeSingles)
 	return r
+}
+
+func fewASecond() zerolog.Sampler {
+	return &zerolog.BurstSampler{Burst: 20, Period: time.Second}
 }
 
 // Ready is closed when the relay has begun its first session.

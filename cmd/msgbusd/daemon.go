@@ -91,7 +91,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	}
 	d.store, err = backlog.Open(backlog.Options{
 		Redis: s.redis, Prefix: s.prefix, Twin: s.twin, Instance: s.instance, MaxLife: s.maxExp,
-		MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead,
+		Bounds:   backlog.Bounds{MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead},
 		Observer: d.metrics,
 	})
 	if err != nil {
@@ -234,13 +234,14 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
-		Twin: id, Workers: s.workers, Expose: s.expose, Policy: s.policy, RefServices: s.refServices, LeftCommands: s.brpop,
+		Twin: id, Workers: s.workers, Rules: relay.Rules{Expose: s.expose, Policy: s.policy}, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
 		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics,
 	}, d.store, client)
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
-		Policy: &s.policy, MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures,
+		Policy:    r,
+		Limits:    httpapi.Limits{MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures},
 		RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, Greeted: client.Greeted,
 		Opener: transfer.NewOpener(id, d.store, d.store.Now), Observer: d.metrics,
 	}, r, d.store, names, s.identity)
