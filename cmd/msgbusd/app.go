@@ -41,6 +41,7 @@ func newApp(s streams) *cli.App {
 			deadCommand(s),
 			traceCommand(s),
 			doctorCommand(s),
+			configCommand(s),
 			keyCommand(s),
 			signCommand(s),
 			completionCommand(s),

@@ -31,18 +31,21 @@ func daemonCommand(c *cli.Context, s streams) error {
 		_ = cli.ShowAppHelp(c)
 		return exitCode{code: exitUsage}
 	}
-	warnings := shownByPS(c) // before the configuration sets options too
-	settings, err := readSettings(c)
+	given, err := readOptions(c)
+	if err != nil {
+		return err
+	}
+	settings, err := given.settings()
 	if err != nil {
 		return err
 	}
 	lines, flush := unblocked(s.err)
 	defer flush()
-	log, err := newLogThrough(c, s.err, lines)
+	log, _, err := newLogThrough(given.Context, s.err, lines)
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
+	for _, w := range shownByPS(c) {
 		log.Warn().Msg(w)
 	}
 	d, err := newDaemon(settings, log)

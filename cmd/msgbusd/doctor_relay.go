@@ -61,6 +61,8 @@ func doctorFlags() []cli.Flag {
 			f.Hidden = true
 		case *cli.DurationFlag:
 			f.Hidden = true
+		case choice:
+			f.Hidden = true
 		}
 	}
 	return flags

@@ -43,7 +43,7 @@ func secretFlags() []cli.Flag {
 			Usage: "`FILE` with the phrase or secret URI of the twin's key, which nobody but its owner may read"},
 		&cli.StringFlag{Name: "mnemonics", Category: groupIdentity, EnvVars: variable("mnemonics"),
 			Usage: "`PHRASE` or secret URI itself (//Alice, phrase//hard/soft); ps shows it to everybody on this machine"},
-		&cli.StringFlag{Name: "menmonics", Hidden: true}, // as the specification's usage line spells it
+		&cli.StringFlag{Name: "menmonics", Category: groupIdentity, Hidden: true}, // as the specification's usage line spells it
 		keyTypeFlag(variable("key-type")),
 	}
 }

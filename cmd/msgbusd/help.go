@@ -17,7 +17,7 @@ const (
 )
 
 // optionGroups is the order in which the help shows options.
-var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupLog}
+var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupLog, groupOutput}
 
 const (
 	groupIdentity = "Who this twin is"
@@ -27,6 +27,7 @@ const (
 	groupServices = "Services"
 	groupLimits   = "Limits"
 	groupLog      = "Log and configuration"
+	groupOutput   = "Output"
 )
 
 // What help and manual both say.
@@ -34,7 +35,8 @@ const (
 	relayUsage    = "msgbusd --substrate URL --mnemonics-file FILE [--twin ID] [options]"
 	commandUsage  = "msgbusd COMMAND [options] [arguments]"
 	aboutSettings = "Each option of the relay is a variable too: --peer-port is MSGBUSD_PEER_PORT, lists are separated by\n" +
-		"commas. In the YAML file of --config it is peer-port. Options win over variables, variables over the file."
+		"commas. In the YAML file of --config it is peer-port. Options win over variables, variables over the file.\n" +
+		"msgbusd config shows what is in force. SIGHUP has the relay read the file again."
 	exitStatus = "Exit status: " // begins a paragraph of a command's description, too
 	aboutExit  = "0 stopped, 1 error, 2 wrong usage, 78 wrong configuration (starting again will not help)."
 	aboutDemo  = "New here? msgbusd demo runs two twins on this machine and tells what to try."

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
@@ -42,17 +43,51 @@ func unblocked(w io.Writer) (io.Writer, func()) {
 	}
 }
 
+// A threshold is the least level that is logged. It may change at any time, for
+// all loggers that came of one. As their sampler it keeps them from putting
+// together what nobody will see; those with a sampler of their own do not ask it
+// then, and so it is their writer too.
+type threshold struct {
+	least atomic.Int32
+	out   io.Writer
+}
+
+func (t *threshold) set(l zerolog.Level) { t.least.Store(int32(l)) }
+
+func (t *threshold) now() zerolog.Level { return zerolog.Level(t.least.Load()) }
+
+func (t *threshold) Sample(l zerolog.Level) bool { return int32(l) >= t.least.Load() }
+
+func (t *threshold) Write(line []byte) (int, error) { return t.out.Write(line) }
+
+func (t *threshold) WriteLevel(l zerolog.Level, line []byte) (int, error) {
+	if !t.Sample(l) {
+		return len(line), nil
+	}
+	return t.out.Write(line)
+}
+
 // newLog returns the log that the options ask for: lines for people, or JSON;
 // without a time of their own where journald adds one.
 func newLog(c *cli.Context, w io.Writer) (zerolog.Logger, error) {
-	return newLogThrough(c, w, w)
+	log, _, err := newLogThrough(c, w, w)
+	return log, err
 }
 
-// newLogThrough is newLog for lines that reach w through another writer.
-func newLogThrough(c *cli.Context, w, through io.Writer) (zerolog.Logger, error) {
+func readLogLevel(c *cli.Context) (zerolog.Level, error) {
 	level, err := zerolog.ParseLevel(c.String("log-level"))
 	if err != nil || !slices.Contains(logLevels, c.String("log-level")) {
-		return zerolog.Nop(), configError("--log-level %q is none of debug, info, warn, error, fatal, panic", c.String("log-level"))
+		return 0, configError("--log-level %q is none of debug, info, warn, error, fatal, panic", c.String("log-level"))
+	}
+	return level, nil
+}
+
+// newLogThrough is newLog for lines that reach w through another writer, with
+// what changes its level.
+func newLogThrough(c *cli.Context, w, through io.Writer) (zerolog.Logger, *threshold, error) {
+	level, err := readLogLevel(c)
+	if err != nil {
+		return zerolog.Nop(), nil, err
 	}
 	journald := writesToJournal(w)
 	switch format := c.String("log-format"); format {
@@ -64,13 +99,15 @@ func newLogThrough(c *cli.Context, w, through io.Writer) (zerolog.Logger, error)
 		}
 		through = console
 	default:
-		return zerolog.Nop(), configError("--log-format %q is neither console nor json", format)
+		return zerolog.Nop(), nil, configError("--log-format %q is neither console nor json", format)
 	}
-	log := zerolog.New(through).Level(level)
+	t := &threshold{out: through}
+	t.set(level)
+	log := zerolog.New(t).Sample(t)
 	if journald {
-		return log, nil
+		return log, t, nil
 	}
-	return log.With().Timestamp().Logger(), nil
+	return log.With().Timestamp().Logger(), t, nil
 }
 
 func writesToTerminal(w io.Writer) bool {

@@ -88,10 +88,14 @@ func readSecretFile(name string) (string, error) {
 // given the secret itself in its place.
 func unnamed(err error) error {
 	var about *fs.PathError
-	if errors.As(err, &about) && (len(strings.Fields(about.Path)) > 2 || strings.HasPrefix(about.Path, "0x") || strings.Contains(about.Path, "://")) {
+	if errors.As(err, &about) && looksSecret(about.Path) {
 		return fmt.Errorf("%s what looks more like a secret than like a file's name: %w", about.Op, about.Err)
 	}
 	return err
+}
+
+func looksSecret(name string) bool {
+	return len(strings.Fields(name)) > 2 || strings.HasPrefix(name, "0x") || strings.Contains(name, "://")
 }
 
 // checkPrivate makes sure that nobody but its owner can read a file. systemd's
@@ -119,24 +123,27 @@ func checkPrivate(file *os.File) error {
 
 // shownByPS returns a warning for each secret that the command line gives away.
 func shownByPS(c *cli.Context) (warnings []string) {
+	given := onCommandLine(c)
 	for _, option := range []string{"mnemonics", "menmonics"} {
-		if onCommandLine(c, option, c.String(option)) {
+		if slices.Contains(given, option) {
 			warnings = append(warnings, "ps shows the key given by --mnemonics to everybody on this machine; --mnemonics-file does not")
 		}
 	}
 	for _, option := range addressOptions {
-		addresses := c.StringSlice(option)
-		if slices.ContainsFunc(addresses, hasPassword) && onCommandLine(c, option, strings.Join(addresses, ",")) {
+		if slices.Contains(given, option) && slices.ContainsFunc(c.StringSlice(option), hasPassword) {
 			warnings = append(warnings, fmt.Sprintf("ps shows the password given by --%s to everybody on this machine; %s and --config do not", option, variable(option)[0]))
 		}
 	}
 	return warnings
 }
 
-// onCommandLine tells whether an option was given there. The library says the same
-// of one that was given by its variable, which ps shows to its owner only.
-func onCommandLine(c *cli.Context, option, value string) bool {
-	return slices.Contains(c.LocalFlagNames(), option) && strings.ReplaceAll(os.Getenv(variable(option)[0]), ", ", ",") != value
+// onCommandLine names the options that were given there. The library would add
+// those that were given by their variables, which ps shows to their owner only, for
+// the flags of a command; the copy has none.
+func onCommandLine(c *cli.Context) []string {
+	bare := *c
+	bare.Command = &cli.Command{}
+	return bare.LocalFlagNames()
 }
 
 // addressOptions are those whose values may hold a password.
@@ -150,6 +157,21 @@ func hasPassword(address string) bool {
 	}
 	u, err := url.Parse(address)
 	return err != nil || u.User != nil || u.Host == ""
+}
+
+// shownAddress returns an address as its operator may see it, whatever stands in
+// it, or "" if all of it may be a secret.
+func shownAddress(address string) string {
+	secret := hasPassword(address)
+	if !secret && !strings.ContainsAny(address, "?#") {
+		return address
+	}
+	u, err := url.Parse(address)
+	if err != nil || secret && u.User == nil {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
 }
 
 // withoutPassword returns an address as it may be logged.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
@@ -42,6 +43,7 @@ type settings struct {
 	brpop       []string
 	allow       []netip.Prefix
 	policy      relay.Policy
+	logLevel    zerolog.Level
 
 	requireV2, requireEncryption bool
 	compressFrom                 int // bytes
@@ -66,12 +68,9 @@ var boundOptions = [...]string{"workers", "max-body", "max-backlog", "max-queue"
 // rateOptions are those of which 0 means no limit.
 var rateOptions = [...]string{"max-twin-rate", "max-twin-bytes"}
 
-// readSettings checks what the command line, the environment and the
-// configuration file say.
-func readSettings(c *cli.Context) (*settings, error) {
-	if err := readConfigFile(c); err != nil {
-		return nil, err
-	}
+// settings checks what the options say.
+func (o *options) settings() (*settings, error) {
+	c := o.Context
 	identity, err := readIdentity(c)
 	if err != nil {
 		return nil, err
@@ -87,7 +86,6 @@ func readSettings(c *cli.Context) (*settings, error) {
 		listen:      c.String("listen"),
 		adminListen: c.String("admin-listen"),
 		peerPort:    uint16(c.Uint("peer-port")),
-		instance:    c.String("instance"),
 		workers:     c.Int("workers"),
 		maxExp:      c.Duration("max-exp"),
 		maxBody:     c.Int("max-body"),
@@ -125,14 +123,24 @@ func readSettings(c *cli.Context) (*settings, error) {
 	if s.policy, err = readPolicy(c); err != nil {
 		return nil, err
 	}
-	if s.instance == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return nil, withHint(configError("this host has no name: %w", err), "give the relay one with --instance")
-		}
-		s.instance = host + "/" + s.listen
+	if s.instance, err = readInstance(c); err != nil {
+		return nil, err
+	}
+	if s.logLevel, err = readLogLevel(c); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+func readInstance(c *cli.Context) (string, error) {
+	if name := c.String("instance"); name != "" {
+		return name, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", withHint(configError("this host has no name: %w", err), "give the relay one with --instance")
+	}
+	return host + "/" + c.String("listen"), nil
 }
 
 // checkSettings refuses values that have the right type and make no sense.

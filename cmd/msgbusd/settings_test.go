@@ -26,8 +26,11 @@ func settingsOf(t *testing.T, file string, args ...string) (*settings, error) {
 	}
 	app := newApp(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
 	var got *settings
-	app.Action = func(c *cli.Context) (err error) {
-		got, err = readSettings(c)
+	app.Action = func(c *cli.Context) error {
+		o, err := readOptions(c)
+		if err == nil {
+			got, err = o.settings()
+		}
 		return err
 	}
 	args = append([]string{"msgbusd", "--substrate", "http://127.0.0.1:1", "--mnemonics", "//Alice", "--config", name}, args...)
@@ -232,7 +235,7 @@ func TestSettingsPrintWithoutTheirSecrets(t *testing.T) {
 // A secret that comes by its variable is not on the command line: a warning for it
 // would have somebody look for what is not there.
 //
-// Broken by: in onCommandLine, without the variable.
+// Broken by: in onCommandLine, c in the place of bare.
 func TestOnlyWhatPSShowsIsWarnedOf(t *testing.T) {
 	warnings := func(args ...string) (got []string) {
 		app := newApp(streams{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
