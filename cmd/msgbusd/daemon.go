@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
@@ -31,6 +35,9 @@ func daemonCommand(c *cli.Context, s streams) error {
 		_ = cli.ShowAppHelp(c)
 		return exitCode{code: exitUsage}
 	}
+	hangups := make(chan os.Signal, 1) // one that comes during a reload asks for another
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	given, err := readOptions(c)
 	if err != nil {
 		return err
@@ -41,7 +48,7 @@ func daemonCommand(c *cli.Context, s streams) error {
 	}
 	lines, flush := unblocked(s.err)
 	defer flush()
-	log, _, err := newLogThrough(given.Context, s.err, lines)
+	log, level, err := newLogThrough(given.Context, s.err, lines)
 	if err != nil {
 		return err
 	}
@@ -52,6 +59,7 @@ func daemonCommand(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	d.reloads = newReloads(hangups, func() (*options, error) { return readOptions(c) }, given, level)
 	collectSeldom()
 	return d.run(c.Context)
 }
@@ -75,6 +83,9 @@ type daemonProcess struct {
 	console  *console.Console
 	ready    readiness
 	gate     gate
+	tuner    tuner
+	reloads  *reloads // nil: nobody can ask for one
+	serving  atomic.Bool
 }
 
 // newDaemon opens what can be opened at once. The result must be run or closed.
@@ -94,12 +105,13 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	}
 	d.store, err = backlog.Open(backlog.Options{
 		Redis: s.redis, Prefix: s.prefix, Twin: s.twin, Instance: s.instance, MaxLife: s.maxExp,
-		Bounds:   backlog.Bounds{MaxBacklog: s.maxBacklog, MaxQueue: s.maxQueue, MaxReplies: s.maxReplies, MaxUnread: s.maxUnread, MaxDead: s.maxDead},
 		Observer: d.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
+	d.tuner.set(s.tunable())
+	d.tuner.join(func(t tunable) { d.store.SetBounds(t.bounds) })
 	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log, Observer: d.metrics})
 	d.metrics.Watch(d.store, d.twins)
 	if d.console, err = d.newConsole(); err != nil {
@@ -172,6 +184,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	})
 	group.Go(func() { giveBack(work) })
 	group.Go(func() { d.console.Run(admin) })
+	group.Go(func() { d.awaitReloads(work) })
 	group.Go(func() {
 		<-work.Done()
 		d.ready.stop()
@@ -237,17 +250,19 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
-		Twin: id, Workers: s.workers, Rules: relay.Rules{Expose: s.expose, Policy: s.policy}, RefServices: s.refServices, LeftCommands: s.brpop,
+		Twin: id, Workers: s.workers, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
 		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics,
 	}, d.store, client)
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
-		Policy:    r,
-		Limits:    httpapi.Limits{MaxTwinAtOnce: s.maxTwinAtOnce, MaxTwinRate: s.maxTwinRate, MaxTwinBytes: s.maxTwinBytes, MaxBadSignatures: s.maxBadSignatures},
-		RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, Greeted: client.Greeted,
+		Policy: r, RequireV2: s.requireV2, RequireEncryption: s.requireEncryption, Greeted: client.Greeted,
 		Opener: transfer.NewOpener(id, d.store, d.store.Now), Observer: d.metrics,
 	}, r, d.store, names, s.identity)
+	d.tuner.join(func(t tunable) {
+		r.SetRules(t.rules)
+		server.SetLimits(t.limits)
+	})
 
 	d.ready.not("the relay has no session yet")
 	var group sync.WaitGroup
@@ -270,6 +285,7 @@ func (d *daemonProcess) announce(id uint32, h http.Handler) {
 	d.ready.yes(d.store.Ping)
 	d.log.Info().Uint32("twin", id).Str("account", d.settings.identity.Account()).Str("listen", d.public.Addr().String()).
 		Str("admin", d.admin.Addr().String()).Str("instance", d.settings.instance).Msg("serving")
+	d.serving.Store(true)
 	notify(daemon.SdNotifyReady, status(fmt.Sprintf("serving twin %d", id)))
 }
 

@@ -29,7 +29,7 @@ func TestExampleFileHasEverySettingInTheOrderOfTheHelp(t *testing.T) {
 		names = append(names, line[1])
 	}
 	text := readExample(t)
-	for group, members := range grouped(daemonFlags()) {
+	for group, members := range byGroup(daemonFlags()) {
 		if !strings.Contains(text, "\n# ---- "+group+"\n") {
 			t.Errorf("the example has no group %q", group)
 		}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 )
 
 // notify tells systemd; without systemd nobody listens.
@@ -14,6 +16,14 @@ func notify(states ...string) {
 // status is the line that systemctl status shows.
 func status(text string) string {
 	return "STATUS=" + strings.ReplaceAll(text, "\n", "; ")
+}
+
+// since says when a reload has begun, which Type=notify-reload needs to know: a
+// READY=1 that was on its way before is not its end.
+func since() string {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000)
 }
 
 // beat tells systemd's watchdog that the relay makes progress. A relay that
