@@ -5,7 +5,7 @@ DESTDIR ?=
 BINDIR   = $(PREFIX)/bin
 UNITDIR  = $(PREFIX)/lib/systemd/system
 DOCDIR   = $(PREFIX)/share/doc/msgbusd
-DOCS     = LICENSE README.md CHANGELOG.md systemd/msgbusd.env.example
+DOCS     = LICENSE README.md CHANGELOG.md docs/settings.md systemd/msgbusd.env.example systemd/msgbusd.yaml.example
 MANDIR   = $(PREFIX)/share/man/man1
 BASHDIR  = $(PREFIX)/share/bash-completion/completions
 FISHDIR  = $(PREFIX)/share/fish/vendor_completions.d
@@ -46,7 +46,7 @@ ARGS ?=
 ROW ?= .
 
 .DEFAULT_GOAL = build
-.PHONY: help build demo test test-all chaos simulation bench bench-compare fuzz lint \
+.PHONY: help build docs demo test test-all chaos simulation bench bench-compare fuzz lint \
 	install uninstall packages release reproducible clean
 
 help: ## list the targets
@@ -60,6 +60,9 @@ build: ## build bin/msgbusd, a static program (the default)
 
 demo: build ## two twins, two relays and a request between them (ARGS=--once: and end)
 	@bin/msgbusd demo $(ARGS)
+
+docs: ## write docs/settings.md anew, from the options
+	$(GO) test -count=1 ./cmd/msgbusd -run 'TestSettingsPageIsThatOfTheOptions' -update
 
 # -count=1: tests start programs that they build and install, and Go's cache of
 # results sees no change in those.

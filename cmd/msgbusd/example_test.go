@@ -60,7 +60,7 @@ func TestEveryLineOfTheExampleFileIsTaken(t *testing.T) {
 		if err := os.WriteFile(file, []byte(setting), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		o, err := optionsOf(t, "--config", file)
+		o, err := optionsFor(t, "--config", file)
 		if err != nil {
 			t.Errorf("%s: %v", setting, err)
 			continue

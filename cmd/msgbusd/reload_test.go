@@ -253,7 +253,7 @@ func TestReloadableAreExactlyTheOptionsThatRunningPartsTake(t *testing.T) {
 // Broken by: in newLogThrough, without the sampler, or zerolog.New(through).
 func TestLevelOfTheLogChangesForAllLoggersThatCameOfIt(t *testing.T) {
 	var out bytes.Buffer
-	o, err := optionsOf(t, "--log-level", "info", "--log-format", "json")
+	o, err := optionsFor(t, "--log-level", "info", "--log-format", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
