@@ -93,7 +93,7 @@ func (d *daemonProcess) awaitReloads(ctx context.Context) {
 		}
 		serving := d.serving.Load()
 		if serving {
-			notify(daemon.SdNotifyReloading, since())
+			notify(daemon.SdNotifyReloading, reloadBegan())
 		}
 		d.reload()
 		if serving {

@@ -18,9 +18,9 @@ func status(text string) string {
 	return "STATUS=" + strings.ReplaceAll(text, "\n", "; ")
 }
 
-// since says when a reload has begun, which Type=notify-reload needs to know: a
+// reloadBegan says when a reload begins, which Type=notify-reload needs to know: a
 // READY=1 that was on its way before is not its end.
-func since() string {
+func reloadBegan() string {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	return fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000)
