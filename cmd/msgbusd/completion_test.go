@@ -17,7 +17,7 @@ var completionCases = []struct {
 	wants []string
 	files bool
 }{
-	{typed: "msgbusd d", wants: []string{"demo", "doctor"}},
+	{typed: "msgbusd d", wants: []string{"dead", "demo", "doctor"}},
 	{typed: "msgbusd key ", wants: []string{"new", "show"}},
 	{typed: "msgbusd completion ", wants: []string{"bash", "fish", "zsh"}},
 	{typed: "msgbusd --allow-t", wants: []string{"--allow-twin"}},

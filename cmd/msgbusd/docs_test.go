@@ -45,7 +45,7 @@ takes a list and the variable one with commas. [msgbusd.yaml.example](../systemd
 ` + "`msgbusd config`" + ` prints which value is in force, and where it is from. Those marked with ↻ change while the relay runs:
 ` + "`systemctl reload msgbusd`" + `, or SIGHUP, has it read the file again. The others need a restart.
 `)
-	for group, members := range grouped(daemonFlags()) {
+	for group, members := range byGroup(daemonFlags()) {
 		fmt.Fprintf(&b, "\n## %s\n\n| option | variable | default | meaning |\n| --- | --- | --- | --- |\n", group)
 		for _, f := range members {
 			if isVisible(f) {

@@ -24,7 +24,7 @@ func TestManualHasEverythingAndIsWellFormed(t *testing.T) {
 			}
 		}
 	}
-	for _, title := range optionGroups {
+	for title := range byGroup(app.Flags) {
 		if !strings.Contains(text, ".SS \""+roff(title)+"\"\n") {
 			t.Errorf("the manual does not have the group %q", title)
 		}
