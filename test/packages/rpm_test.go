@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// The rpm package installs the same. There is no such machine to install it on, so
-// rpm tells what is in it.
+// The rpm package installs the same.
 func TestRPMHoldsTheSame(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("rpm"); err != nil {
@@ -52,6 +51,48 @@ func TestRPMHoldsTheSame(t *testing.T) {
 	}
 	if got := query("--qf", "%{NAME} %{VERSION} %{RELEASE} %{LICENSE} %{BUILDHOST} %{BUILDTIME}"); got != "msgbusd 1.0.0 1 Apache-2.0 localhost 1700000000" {
 		t.Errorf("it is %q", got)
+	}
+}
+
+// What rpm installs into a root of its own runs there, is replaced by a newer version
+// and goes again, without what its operator has put there. The root has no shell for
+// the scripts, which the next test is about.
+func TestRPMIsInstalledUpgradedAndErased(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("rpm"); err != nil {
+		t.Skip("rpm is not installed: the rpm package is NOT tested")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root may use another root with rpm: installing it is NOT tested")
+	}
+	m := newMachine(t)
+	rpm := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("rpm", append([]string{"--root", m.root, "--dbpath", "/var/lib/rpm", "--nodeps", "--noscripts"}, args...)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("rpm %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	rpm("--install", packageOf(t, v1, "rpm"))
+	m.wantVersion("v1.0.0")
+	m.configure()
+	rpm("--upgrade", packageOf(t, v2, "rpm"))
+	m.wantVersion("v1.0.1")
+	rpm("--erase", "msgbusd")
+	for name := range m.files() {
+		switch name {
+		case "/etc/msgbusd", "/etc/msgbusd/mnemonic", "/etc/msgbusd/msgbusd.env":
+		default:
+			if strings.Contains(name, "msgbusd") {
+				t.Errorf("an erasure leaves %s", name)
+			}
+		}
+	}
+	for _, name := range []string{"mnemonic", "msgbusd.env"} {
+		if _, err := os.Stat(m.path("etc/msgbusd/" + name)); err != nil {
+			t.Errorf("an erasure takes %s along: %v", name, err)
+		}
 	}
 }
 
