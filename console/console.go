@@ -38,8 +38,8 @@ type Options struct {
 	// Guarded: without the token not even a page is shown, since others than this
 	// machine's users can reach it.
 	Guarded  bool
-	Hosts    []string // names under which it may be asked for, besides localhost and addresses
-	Settings []Setting
+	Hosts    []string                                    // names under which it may be asked for, besides localhost and addresses
+	Settings func() []Setting                            // in force; may be nil
 	Twins    func() []TwinView                           // that are remembered; may be nil
 	Drop     func(ctx context.Context, uid string) error // ends a request; msgbus.ErrNotFound when it has ended
 	Log      zerolog.Logger

@@ -233,7 +233,11 @@ func (c *Console) twins(w http.ResponseWriter, req *http.Request) {
 }
 
 func (c *Console) settings(w http.ResponseWriter, req *http.Request) {
-	c.show(w, req, "settings", "Settings", c.opts.Settings)
+	var settings []Setting
+	if c.opts.Settings != nil {
+		settings = c.opts.Settings()
+	}
+	c.show(w, req, "settings", "Settings", settings)
 }
 
 // static serves the style and the script.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -49,9 +50,22 @@ func (d *daemonProcess) newConsole() (*console.Console, error) {
 	s := d.settings
 	return console.New(console.Options{
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,
-		Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
+		Settings: d.shownSettings, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
 		Log: d.log,
 	}, d.store)
+}
+
+// shownSettings are the settings in force, without secrets.
+func (d *daemonProcess) shownSettings() (all []console.Setting) {
+	if d.reloads == nil {
+		return nil
+	}
+	for _, s := range *d.reloads.shown.Load() {
+		if !s.hidden {
+			all = append(all, console.Setting{Group: s.Group, Name: s.Name, Value: s.text, Source: strings.TrimSpace(s.Source + " " + s.From)})
+		}
+	}
+	return all
 }
 
 func (d *daemonProcess) knownTwins() []console.TwinView {

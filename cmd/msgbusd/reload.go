@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -68,14 +69,17 @@ type reloads struct {
 	asked   <-chan os.Signal
 	read    func() (*options, error)
 	level   *threshold
-	inForce map[string]sourced // by name of the option
+	inForce map[string]sourced        // by name of the option
+	shown   atomic.Pointer[[]sourced] // the same for those who look, in the order of the help
 }
 
 func newReloads(asked <-chan os.Signal, read func() (*options, error), first *options, level *threshold) *reloads {
 	r := &reloads{asked: asked, read: read, level: level, inForce: make(map[string]sourced)}
-	for _, s := range first.list() {
+	all := first.list()
+	for _, s := range all {
 		r.inForce[s.Name] = s
 	}
+	r.shown.Store(&all)
 	return r
 }
 
@@ -129,21 +133,24 @@ func (d *daemonProcess) reload() {
 // notes those that will be.
 func (d *daemonProcess) tellChanges(o *options, s *settings) (changed, later int) {
 	const longest = 200
-	for _, now := range o.list() {
+	all := o.list()
+	for i, now := range all {
 		was := d.reloads.inForce[now.Name]
 		if now.exact == was.exact {
 			continue
 		}
+		all[i] = was
 		event, text := d.log.Warn(), "a setting has changed that needs a restart"
 		if slices.Contains(reloadable[:], now.Name) {
 			event, text = d.log.Info(), "changed a setting"
-			d.reloads.inForce[now.Name] = now
+			d.reloads.inForce[now.Name], all[i] = now, now
 			changed++
 		} else {
 			later++
 		}
 		event.Str("setting", now.Name).Str("from", cut(was.text, longest)).Str("to", cut(now.text, longest)).Msg(text)
 	}
+	d.reloads.shown.Store(&all)
 	if s.identity.Account() != d.settings.identity.Account() {
 		d.log.Warn().Str("account", s.identity.Account()).Msg("the key has changed, which needs a restart")
 	}
