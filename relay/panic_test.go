@@ -228,6 +228,23 @@ func TestReplyThatPanicsCostsNoOther(t *testing.T) {
 	}
 }
 
+// The app of a request whose reply is buried must not wait for its deadline.
+//
+// Broken by: in tellOfBurial, nothing for the reply queue.
+func TestAppIsToldThatTheReplyToItsRequestWasBuried(t *testing.T) {
+	t.Parallel()
+	w := newWire()
+	w.to(1003, accepting)
+	b := newSite(t, w, 1002, panicAt("Depart", bad))
+	b.start()
+	b.reply(take(t, b, 1003, "1002.7"), map[string]any{"dat": bad})
+	sent := w.awaitSendings(t, 1003, 1)
+	b.expectPoison("reply", bad)
+	expect(t, "to 1003", parse(t, sent[0].message), map[string]any{"uid": "1002.7", "dst": []int{1003}, "dat": "",
+		"err": "the relay of the service could not handle its answer: the relay failed at this message, which is a bug of the relay"})
+	eventually(t, "the request is answered", func() bool { return b.rdb.HLen(t.Context(), "msgbus.system.open").Val() == 0 })
+}
+
 // A request that panics on its lane is answered and kept, and those behind it are
 // sent. (open, sendToPeer: without Guard serveNext fails for ever.)
 func TestRequestThatPanicsOnItsLaneIsAnsweredAndKept(t *testing.T) {

@@ -78,8 +78,11 @@ func (r *Relay) bury(ctx context.Context, c *msgbus.Claim, why *msgbus.Refusal) 
 
 // tellOfBurial answers the app of a buried message, if the message says where.
 func (r *Relay) tellOfBurial(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal) error {
+	if c.Queue == msgbus.ReplyQueue {
+		return r.replyOfBurial(ctx, c, position, why)
+	}
 	m, _ := msgbus.Decode(c.Messages[position])
-	if c.Queue == msgbus.ReplyQueue || c.Queue == msgbus.RemoteQueue && !isProxied(m) {
+	if c.Queue == msgbus.RemoteQueue && !isProxied(m) {
 		return nil // its ret is no app's of this machine
 	}
 	queue := r.returnQueue(m)
@@ -87,6 +90,29 @@ func (r *Relay) tellOfBurial(ctx context.Context, c *msgbus.Claim, position int,
 		return nil
 	}
 	return r.backlog.Tell(ctx, queue, r.errorToApp(m, r.opts.Twin, told(why).Text))
+}
+
+// replyOfBurial answers the request of a reply that was buried with an error, if it is
+// one that another twin is known to have open here.
+func (r *Relay) replyOfBurial(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal) error {
+	if c.Poison {
+		return nil // finding out whose it was is what may have ended three relays
+	}
+	m, err := decodeReply(c.Messages[position])
+	if err != nil {
+		return nil // nobody knows whose it was
+	}
+	opens, err := r.backlog.Opens(ctx, []string{m.UID})
+	if err != nil {
+		return err
+	}
+	open, refusal := r.match(m, opens[0])
+	if refusal != nil || open == nil || open.Record == "" {
+		return nil
+	}
+	failed := &msgbus.Message{Destinations: m.Destinations, Error: "the relay of the service could not handle its answer: " + why.Text}
+	dropped := &msgbus.Claim{Queue: c.Queue, Session: c.Session}
+	return r.depart(ctx, dropped, []msgbus.Departure{r.departure(failed, open)})
 }
 
 // live are the positions of the messages of a claim that are not known to be
