@@ -76,9 +76,12 @@ func buriedAt(id string) time.Time {
 // ErrNoRetry: a dead letter came from no list that it could be put back to.
 var ErrNoRetry = errors.New("it came from no list to which it can be put back")
 
+// ErrNoList: the key of the list that a dead letter was for is of another type.
+var ErrNoList = errors.New("is not a list")
+
 // RetryDeadLetter puts a dead letter back to the end of the list that it came from, or
-// that it was for. It returns msgbus.ErrNotFound, ErrNoRetry, or an error that the
-// list's key is of another type.
+// that it was for. It returns msgbus.ErrNotFound, ErrNoRetry or ErrNoList when it
+// cannot.
 func (s *Store) RetryDeadLetter(ctx context.Context, id string) error {
 	letter, err := s.DeadLetter(ctx, id)
 	if err != nil {
@@ -98,7 +101,7 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id string) error {
 	case n == 0:
 		return msgbus.ErrNotFound
 	case n < 0:
-		return fmt.Errorf("put dead letter %s back: %s is not a list", id, to)
+		return fmt.Errorf("put dead letter %s back: %s %w", id, to, ErrNoList)
 	}
 	return nil
 }
