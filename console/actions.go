@@ -1,11 +1,16 @@
 package console
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
@@ -22,21 +27,35 @@ func (c *Console) done(w http.ResponseWriter, req *http.Request, to, format stri
 		c.showAs(w, req, http.StatusOK, "problem", "", map[string]string{"done": text})
 		return
 	}
-	http.Redirect(w, req, Path+to+"?done="+url.QueryEscape(text), http.StatusSeeOther)
+	c.sessions.tell(c.who(req).session, text)
+	http.Redirect(w, req, Path+to, http.StatusSeeOther)
+}
+
+// resumed says what letting a lane go on has done.
+func resumed(twin uint32, wasPaused bool) string {
+	if wasPaused {
+		return fmt.Sprintf("The lane to twin %d goes on: it is not paused any more.", twin)
+	}
+	return fmt.Sprintf("The lane to twin %d is due now.", twin)
 }
 
 func (c *Console) changeLane(w http.ResponseWriter, req *http.Request) {
 	twin := uint32(number(chi.URLParam(req, "twin")))
 	to := fmt.Sprintf("/lanes/%d", twin)
+	action := chi.URLParam(req, "action")
+	if twin == 0 {
+		action = "" // no twin has that number
+	}
 	var err error
-	switch action := chi.URLParam(req, "action"); action {
+	switch action {
 	case "pause":
 		if _, err = c.store.PauseLane(req.Context(), twin); err == nil {
 			c.done(w, req, to, "The lane to twin %d is paused.", twin)
 		}
 	case "resume", "retry":
-		if _, err = c.store.ResumeLane(req.Context(), twin); err == nil {
-			c.done(w, req, to, "The lane to twin %d is due now.", twin)
+		var was bool
+		if was, err = c.store.ResumeLane(req.Context(), twin); err == nil {
+			c.done(w, req, to, "%s", resumed(twin, was))
 		}
 	default:
 		err = msgbus.ErrNotFound
@@ -47,7 +66,7 @@ func (c *Console) changeLane(w http.ResponseWriter, req *http.Request) {
 }
 
 func (c *Console) changeRequest(w http.ResponseWriter, req *http.Request) {
-	uid := chi.URLParam(req, "uid")
+	uid := param(req, "uid")
 	var err error
 	switch action := chi.URLParam(req, "action"); action {
 	case "drop":
@@ -56,11 +75,16 @@ func (c *Console) changeRequest(w http.ResponseWriter, req *http.Request) {
 		}
 	case "retry":
 		var view backlog.RequestView
-		if view, err = c.store.ViewRequest(req.Context(), uid); err == nil {
-			_, err = c.store.ResumeLane(req.Context(), view.Twin)
+		if view, err = c.store.ViewRequest(req.Context(), uid); err != nil {
+			break
 		}
-		if err == nil {
-			c.done(w, req, "/backlog/"+uid, "The lane to twin %d is due now.", view.Twin)
+		if view.State == backlog.RequestSent {
+			c.refuse(w, req, http.StatusConflict, fmt.Sprintf("This request waits on no lane: twin %d has it.", view.Twin), "It ends with the reply, or at its deadline.")
+			return
+		}
+		var was bool
+		if was, err = c.store.ResumeLane(req.Context(), view.Twin); err == nil {
+			c.done(w, req, "/backlog/"+url.PathEscape(uid), "%s", resumed(view.Twin, was))
 		}
 	default:
 		err = msgbus.ErrNotFound
@@ -82,7 +106,7 @@ func (c *Console) changeDead(w http.ResponseWriter, req *http.Request) {
 		c.refuse(w, req, http.StatusBadRequest, "This form cannot be read.", "")
 		return
 	}
-	ids := req.Form["id"]
+	ids := slices.DeleteFunc(req.Form["id"], func(id string) bool { return !isDeadID(id) })
 	if which := req.Form.Get("which"); which == "all" {
 		var err error
 		if ids, err = c.allDead(req, req.Form.Get("reason")); err != nil {
@@ -96,27 +120,39 @@ func (c *Console) changeDead(w http.ResponseWriter, req *http.Request) {
 	}
 	n := 0
 	for i := len(ids) - 1; i >= 0; i-- { // the oldest first, as they came
-		var err error
-		if action == "retry" {
-			err = c.store.RetryDeadLetter(req.Context(), ids[i])
-		} else {
-			_, err = c.store.DropDeadLetters(req.Context(), ids[i])
-		}
+		err := c.changeLetter(req.Context(), action, ids[i])
 		switch {
 		case err == nil:
 			n++
-		case len(ids) > 1 && (errors.Is(err, msgbus.ErrNotFound) || errors.Is(err, backlog.ErrNoRetry)):
+		case len(ids) > 1 && (errors.Is(err, msgbus.ErrNotFound) || errors.Is(err, backlog.ErrNoRetry) || errors.Is(err, backlog.ErrNoList)):
 			// The others can be tried all the same; it stays in the list, or is gone.
 		default:
 			c.fail(w, req, err)
 			return
 		}
 	}
+	what := map[string]string{"retry": "put back", "drop": "dropped"}[action]
+	c.done(w, req, "/dead", "%d of %d dead letters were %s.", n, len(ids), what)
+}
+
+func (c *Console) changeLetter(ctx context.Context, action, id string) error {
 	if action == "retry" {
-		c.done(w, req, "/dead", "%d of %d dead letters were put back.", n, len(ids))
-		return
+		return c.store.RetryDeadLetter(ctx, id)
 	}
-	c.done(w, req, "/dead", "%d dead letters were dropped.", n)
+	n, err := c.store.DropDeadLetters(ctx, id)
+	if err == nil && n == 0 {
+		return msgbus.ErrNotFound
+	}
+	return err
+}
+
+// isDeadID tells whether a text can be the id of a dead letter. Redis finds more in one
+// than the id of one entry.
+func isDeadID(id string) bool {
+	ms, seq, _ := strings.Cut(id, "-")
+	_, err := strconv.ParseUint(ms, 10, 64)
+	_, err2 := strconv.ParseUint(seq, 10, 64)
+	return err == nil && err2 == nil
 }
 
 // allDead names all dead letters of a reason, "" for any.
@@ -143,8 +179,36 @@ func payload(data string) string {
 	if decoded, err := base64.StdEncoding.DecodeString(data); err == nil && utf8.Valid(decoded) {
 		data = string(decoded)
 	}
-	if len(data) > payloadBytes {
-		return data[:payloadBytes] + " …"
+	return cut(data, payloadBytes)
+}
+
+// cut keeps so many bytes of a text at most, and no half of a character.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
 	}
-	return data
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + " …"
+}
+
+// plain shows what somebody else wrote: characters that are not seen, or that move what
+// stands around them, are written out.
+func plain(text any) string {
+	var out strings.Builder
+	s := fmt.Sprint(text)
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case r == '\n' || r == '\t' || r == ' ' || unicode.IsGraphic(r):
+			out.WriteRune(r)
+		default:
+			quoted := strconv.QuoteRune(r)
+			out.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return out.String()
 }

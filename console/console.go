@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -105,7 +106,10 @@ func (c *Console) functions() template.FuncMap {
 			if absent(t) {
 				return "–"
 			}
-			return inspect.Short(t.Sub(now()))
+			if d := t.Sub(now()); d > 0 {
+				return inspect.Short(d)
+			}
+			return "now"
 		},
 		"clock": func(t time.Time) string {
 			if absent(t) {
@@ -116,6 +120,8 @@ func (c *Console) functions() template.FuncMap {
 		"nav":     func() []entry { return navigation[:] },
 		"because": inspect.Because,
 		"words":   words,
+		"plain":   plain,
+		"path":    url.PathEscape,
 		"spark":   spark,
 		"last": func(c chart) string {
 			if len(c.Values) == 0 {
@@ -130,6 +136,8 @@ func (c *Console) functions() template.FuncMap {
 func (c *Console) Handler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(c.guard)
+	r.NotFound(c.nowhere)
+	r.MethodNotAllowed(c.nowhere)
 	r.Get("/static/{file}", c.static)
 	r.Get("/login", func(w http.ResponseWriter, req *http.Request) { c.show(w, req, "login", "Sign in", nil) })
 	r.Post("/login", c.login)
@@ -172,10 +180,11 @@ type page struct {
 	Title    string
 	Name     string
 	Console  Options
+	Known    bool // the visitor may know whose relay this is
 	SignedIn bool
 	CSRF     string
 	Done     string // what has just been done
-	JSON     string // the address of its twin in JSON
+	JSON     string // the address of its twin in JSON, if there is one
 	Data     any
 }
 
@@ -191,11 +200,17 @@ func (c *Console) showAs(w http.ResponseWriter, req *http.Request, status int, n
 		_ = json.NewEncoder(w).Encode(data)
 		return
 	}
-	who, query := c.who(req), req.URL.Query()
-	p := page{Title: title, Name: name, Console: c.opts, SignedIn: who.mayChange, CSRF: who.csrf, Done: query.Get("done"), Data: data}
-	query.Del("done")
-	query.Set("format", "json")
-	p.JSON = "?" + query.Encode()
+	who := c.who(req)
+	p := page{Title: title, Name: name, Console: c.opts, SignedIn: who.mayChange, CSRF: who.csrf, Data: data}
+	p.Known = who.mayChange || !c.opts.Guarded
+	if req.Method == http.MethodGet {
+		p.Done = c.sessions.told(who.session)
+		if name != "login" {
+			query := req.URL.Query()
+			query.Set("format", "json")
+			p.JSON = "?" + query.Encode()
+		}
+	}
 	var out bytes.Buffer
 	if err := c.pages[name].Execute(&out, p); err != nil {
 		c.opts.Log.Error().Err(err).Str("page", name).Msg("cannot show a page of the console: please report this")
@@ -205,6 +220,10 @@ func (c *Console) showAs(w http.ResponseWriter, req *http.Request, status int, n
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = out.WriteTo(w)
+}
+
+func (c *Console) nowhere(w http.ResponseWriter, req *http.Request) {
+	c.refuse(w, req, http.StatusNotFound, "There is no such page.", "")
 }
 
 func asksJSON(req *http.Request) bool { return req.URL.Query().Get("format") == "json" }
@@ -224,7 +243,7 @@ func (c *Console) fail(w http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.Is(err, msgbus.ErrNotFound):
 		c.refuse(w, req, http.StatusNotFound, "There is no such thing here.", "It may have ended meanwhile: the trace of a message tells what became of it.")
-	case errors.Is(err, backlog.ErrNoRetry):
+	case errors.Is(err, backlog.ErrNoRetry), errors.Is(err, backlog.ErrNoList):
 		c.refuse(w, req, http.StatusConflict, "This dead letter cannot be tried again: "+err.Error()+".", "")
 	default:
 		c.opts.Log.Debug().Err(err).Msg("a page of the console cannot be read")

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -10,13 +11,13 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	cookieName   = "msgbusd-console"
 	sessionLife  = 12 * time.Hour
 	mostSessions = 100
 	// mostGuesses is how many wrong tokens are answered in a minute: after that even
@@ -25,14 +26,16 @@ const (
 )
 
 // guard is for every request: who asks under another name has found us by a name that
-// somebody else controls, and pages take nothing from elsewhere.
+// somebody else controls, and pages take nothing from elsewhere. Where a form comes
+// from must be told (Referrer-Policy): for no-referrer a browser says that our own
+// forms come from nowhere.
 func (c *Console) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
@@ -47,7 +50,12 @@ func (c *Console) guard(next http.Handler) http.Handler {
 			}
 			req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
 		}
-		next.ServeHTTP(w, req)
+		who := c.identify(req)
+		if who.mustWait {
+			c.tooMany(w, req)
+			return
+		}
+		next.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), visitorKey{}, who)))
 	})
 }
 
@@ -61,7 +69,7 @@ func (c *Console) knows(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
 	}
-	return host == "localhost" || slices.Contains(c.opts.Hosts, host)
+	return host == "localhost" || slices.ContainsFunc(c.opts.Hosts, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 // sameOrigin tells whether a form comes from one of our pages, as far as the browser
@@ -82,22 +90,54 @@ func sameOrigin(req *http.Request) bool {
 type visitor struct {
 	mayChange bool
 	bearer    bool   // by the token itself: a program, which no other site can make ask
+	session   string // the cookie of one who has signed in
 	csrf      string // what forms must bring back
+	mustWait  bool   // since too many tokens were wrong
 }
 
+type visitorKey struct{}
+
+// who tells who asks. The guard has found out, once a request: a wrong token counts
+// each time that it is looked at.
 func (c *Console) who(req *http.Request) visitor {
+	who, _ := req.Context().Value(visitorKey{}).(visitor)
+	return who
+}
+
+func (c *Console) identify(req *http.Request) visitor {
 	if c.opts.Token == "" {
 		return visitor{}
 	}
 	if token, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer "); ok {
-		right := c.sessions.guess(token, c.opts.Token)
-		return visitor{mayChange: right, bearer: right}
+		switch c.guess(req, token) {
+		case rightToken:
+			return visitor{mayChange: true, bearer: true}
+		case noMoreTokens:
+			return visitor{mustWait: true}
+		}
+		return visitor{}
 	}
-	cookie, err := req.Cookie(cookieName)
+	cookie, err := req.Cookie(cookieName(req))
 	if err != nil || !c.sessions.has(cookie.Value) {
 		return visitor{}
 	}
-	return visitor{mayChange: true, csrf: csrfOf(cookie.Value)}
+	return visitor{mayChange: true, session: cookie.Value, csrf: csrfOf(cookie.Value)}
+}
+
+// guess is that of the sessions, and tells the log of tokens that are wrong.
+func (c *Console) guess(req *http.Request, token string) verdict {
+	v := c.sessions.guess(token, c.opts.Token)
+	if v == wrongToken {
+		c.opts.Log.Warn().Str("from", req.RemoteAddr).Msg("somebody gave the console a wrong token")
+	}
+	return v
+}
+
+// cookieName has the port in it: browsers send a cookie to all ports of a host, and two
+// relays of one machine would sign each other's visitors out.
+func cookieName(req *http.Request) string {
+	_, port, _ := net.SplitHostPort(req.Host)
+	return "msgbusd-console-" + strconv.Itoa(number(port))
 }
 
 // csrfOf is what the forms of a session hold. It tells nothing of the session.
@@ -126,7 +166,7 @@ func (c *Console) mayChange(next http.Handler) http.Handler {
 			c.refuse(w, req, http.StatusForbidden, "This console only shows how the relay fares.", "Messages are shown, and changes made, with the token of --admin-token-file; the commands msgbusd queue, lane, backlog and dead need none.")
 		case !who.mayChange:
 			c.askToken(w, req)
-		case req.Method == http.MethodPost && !who.bearer && subtle.ConstantTimeCompare([]byte(req.FormValue("csrf")), []byte(who.csrf)) != 1:
+		case req.Method == http.MethodPost && !who.bearer && subtle.ConstantTimeCompare([]byte(req.PostFormValue("csrf")), []byte(who.csrf)) != 1:
 			c.refuse(w, req, http.StatusForbidden, "This form is too old, or not ours.", "Go back, load the page again, and try once more.")
 		default:
 			next.ServeHTTP(w, req)
@@ -143,17 +183,27 @@ func (c *Console) askToken(w http.ResponseWriter, req *http.Request) {
 	http.Redirect(w, req, Path+"/login", http.StatusSeeOther)
 }
 
+// tooMany is for whoever brings a token after too many wrong ones.
+func (c *Console) tooMany(w http.ResponseWriter, req *http.Request) {
+	w.Header().Set("Retry-After", "60")
+	c.refuse(w, req, http.StatusTooManyRequests, "Too many tokens were wrong.", "In a minute the right one is taken again; who has signed in can go on.")
+}
+
 func (c *Console) login(w http.ResponseWriter, req *http.Request) {
 	if c.opts.Token == "" {
 		c.refuse(w, req, http.StatusForbidden, "There is no token to sign in with.", "--admin-token-file names a file that holds one.")
 		return
 	}
-	if !c.sessions.guess(req.FormValue("token"), c.opts.Token) {
+	switch c.guess(req, req.PostFormValue("token")) {
+	case wrongToken:
 		c.showAs(w, req, http.StatusUnauthorized, "login", "Sign in", problem{What: "That is not the token."})
+		return
+	case noMoreTokens:
+		c.tooMany(w, req)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: c.sessions.begin(), Path: Path, MaxAge: int(sessionLife.Seconds()),
+		Name: cookieName(req), Value: c.sessions.begin(), Path: Path, MaxAge: int(sessionLife.Seconds()),
 		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: req.TLS != nil,
 	})
 	c.opts.Log.Info().Str("from", req.RemoteAddr).Msg("somebody signed in to the console")
@@ -161,10 +211,8 @@ func (c *Console) login(w http.ResponseWriter, req *http.Request) {
 }
 
 func (c *Console) logout(w http.ResponseWriter, req *http.Request) {
-	if cookie, err := req.Cookie(cookieName); err == nil {
-		c.sessions.end(cookie.Value)
-	}
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: Path, MaxAge: -1})
+	c.sessions.end(c.who(req).session)
+	http.SetCookie(w, &http.Cookie{Name: cookieName(req), Path: Path, MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: req.TLS != nil})
 	http.Redirect(w, req, Path+"/", http.StatusSeeOther)
 }
 
@@ -173,29 +221,44 @@ type sessions struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	ends    map[string]time.Time // by the hash of the cookie; guarded by mu
-	guesses []time.Time          // wrong ones; guarded by mu
+	known   map[string]session // by the hash of the cookie; guarded by mu
+	guesses []time.Time        // wrong ones; guarded by mu
+}
+
+// A session is what is remembered of one who has signed in.
+type session struct {
+	ends time.Time
+	done string // what was done last, until a page has said so
 }
 
 func newSessions(now func() time.Time) *sessions {
-	return &sessions{now: now, ends: make(map[string]time.Time)}
+	return &sessions{now: now, known: make(map[string]session)}
 }
 
+// A verdict is what is said of a token.
+type verdict int
+
+const (
+	wrongToken verdict = iota
+	rightToken
+	noMoreTokens // it was not looked at
+)
+
 // guess tells whether a token is the right one, and counts those that are not.
-func (s *sessions) guess(token, right string) bool {
+func (s *sessions) guess(token, right string) verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.guesses = slices.DeleteFunc(s.guesses, func(t time.Time) bool { return now.Sub(t) >= time.Minute })
 	if len(s.guesses) >= mostGuesses {
-		return false
+		return noMoreTokens
 	}
 	a, b := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(right))
 	if subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
-		return true
+		return rightToken
 	}
 	s.guesses = append(s.guesses, now)
-	return false
+	return wrongToken
 }
 
 func (s *sessions) begin() (cookie string) {
@@ -203,32 +266,54 @@ func (s *sessions) begin() (cookie string) {
 	defer s.mu.Unlock()
 	now := s.now()
 	oldest := ""
-	for id, end := range s.ends {
-		if now.After(end) {
-			delete(s.ends, id)
-		} else if oldest == "" || end.Before(s.ends[oldest]) {
+	for id, k := range s.known {
+		if !now.Before(k.ends) {
+			delete(s.known, id)
+		} else if oldest == "" || k.ends.Before(s.known[oldest].ends) {
 			oldest = id
 		}
 	}
-	if len(s.ends) >= mostSessions {
-		delete(s.ends, oldest)
+	if len(s.known) >= mostSessions {
+		delete(s.known, oldest)
 	}
 	cookie = rand.Text()
-	s.ends[hashed(cookie)] = now.Add(sessionLife)
+	s.known[hashed(cookie)] = session{ends: now.Add(sessionLife)}
 	return cookie
 }
 
 func (s *sessions) has(cookie string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	end, ok := s.ends[hashed(cookie)]
-	return ok && s.now().Before(end)
+	k, ok := s.known[hashed(cookie)]
+	return ok && s.now().Before(k.ends)
+}
+
+// tell keeps what was done for the next page of a session. It does not go with the
+// address, or anybody's link could make a page say what is not true.
+func (s *sessions) tell(cookie, done string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, ok := s.known[hashed(cookie)]; ok {
+		k.done = done
+		s.known[hashed(cookie)] = k
+	}
+}
+
+// told returns what [sessions.tell] kept, once.
+func (s *sessions) told(cookie string) (done string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k, ok := s.known[hashed(cookie)]; ok && k.done != "" {
+		done, k.done = k.done, ""
+		s.known[hashed(cookie)] = k
+	}
+	return done
 }
 
 func (s *sessions) end(cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.ends, hashed(cookie))
+	delete(s.known, hashed(cookie))
 }
 
 func hashed(cookie string) string {

@@ -141,6 +141,13 @@ func (c *Console) events(w http.ResponseWriter, req *http.Request) {
 	}
 	defer c.live.leave()
 	out := http.NewResponseController(w)
+	send := func(format string, args ...any) error {
+		_ = out.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		if _, err := fmt.Fprintf(w, format, args...); err != nil {
+			return err
+		}
+		return out.Flush()
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	ticker := time.NewTicker(eventsEvery)
 	defer ticker.Stop()
@@ -151,13 +158,12 @@ func (c *Console) events(w http.ResponseWriter, req *http.Request) {
 				*inspect.Overview
 				Rates rates `json:"rates"`
 			}{o, c.live.rates()})
-			_ = out.SetWriteDeadline(time.Now().Add(10 * time.Second))
-			if _, err = fmt.Fprintf(w, "data: %s\n\n", text); err == nil {
-				err = out.Flush()
-			}
-			if err != nil {
-				return
-			}
+			err = send("data: %s\n\n", text)
+		} else {
+			err = send("event: away\ndata: Redis does not tell\n\n")
+		}
+		if err != nil {
+			return
 		}
 		select {
 		case <-req.Context().Done():

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 
@@ -24,6 +28,26 @@ const (
 
 // words writes a word of the code for people.
 func words(word any) string { return strings.ReplaceAll(fmt.Sprint(word), "_", " ") }
+
+// listed is a list for JSON, which is [] and not null when it is empty.
+func listed[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// param is a part of the path as it was before it was escaped.
+func param(req *http.Request, name string) string {
+	text := chi.URLParam(req, name)
+	if req.URL.RawPath == "" {
+		return text
+	}
+	if plain, err := url.PathUnescape(text); err == nil {
+		return plain
+	}
+	return text
+}
 
 // number reads a number of the query, or of the path; 0 for what is none.
 func number(text string) int {
@@ -58,6 +82,10 @@ func (c *Console) lanes(w http.ResponseWriter, req *http.Request) {
 
 func (c *Console) lane(w http.ResponseWriter, req *http.Request) {
 	twin := number(chi.URLParam(req, "twin"))
+	if twin == 0 {
+		c.fail(w, req, msgbus.ErrNotFound)
+		return
+	}
 	lane, err := c.store.ViewLane(req.Context(), uint32(twin))
 	if err != nil {
 		c.fail(w, req, err)
@@ -71,7 +99,7 @@ func (c *Console) lane(w http.ResponseWriter, req *http.Request) {
 	c.show(w, req, "lane", fmt.Sprintf("Lane to twin %d", twin), struct {
 		backlog.LaneView
 		First []backlog.RequestView `json:"first"`
-	}{lane, requests})
+	}{lane, listed(requests)})
 }
 
 func (c *Console) queues(w http.ResponseWriter, req *http.Request) {
@@ -84,14 +112,32 @@ func (c *Console) queues(w http.ResponseWriter, req *http.Request) {
 }
 
 func (c *Console) queue(w http.ResponseWriter, req *http.Request) {
-	name := chi.URLParam(req, "name")
+	name := param(req, "name")
 	service := req.URL.Query().Get("of") == "service"
-	messages, err := c.store.ViewQueue(req.Context(), name, service, queueMost, payloadBytes)
+	queues, err := c.store.ViewQueues(req.Context())
 	if err != nil {
 		c.fail(w, req, err)
 		return
 	}
-	c.show(w, req, "queue", "Queue "+name, struct {
+	// Only what is known as a queue: other keys of the relay would look like one.
+	at := slices.IndexFunc(queues, func(v backlog.QueueView) bool { return v.Name == name && v.Service == service })
+	switch {
+	case at < 0:
+		c.fail(w, req, msgbus.ErrNotFound)
+		return
+	case queues[at].Length < 0:
+		c.refuse(w, req, http.StatusConflict, "The key of this queue is not a list.", "Something else has written to it: redis-cli TYPE tells what it is.")
+		return
+	}
+	messages, err := c.store.ViewQueue(req.Context(), name, service, queueMost, payloadBytes+utf8.UTFMax)
+	if err != nil {
+		c.fail(w, req, err)
+		return
+	}
+	for i := range messages {
+		messages[i] = cut(messages[i], payloadBytes)
+	}
+	c.show(w, req, "queue", "Queue "+plain(name), struct {
 		Name     string   `json:"name"`
 		Messages []string `json:"messages"`
 	}{name, messages})
@@ -112,7 +158,7 @@ func (c *Console) backlog(w http.ResponseWriter, req *http.Request) {
 		Requests []backlog.RequestView `json:"requests"`
 		Earlier  string                `json:"-"` // addresses of the pages before and after
 		Later    string                `json:"-"`
-	}{Total: total, Twin: twin, Skip: skip, Requests: requests}
+	}{Total: total, Twin: twin, Skip: skip, Requests: listed(requests)}
 	at := func(skip int) string {
 		if twin == 0 {
 			return fmt.Sprintf("?skip=%d", skip)
@@ -135,10 +181,10 @@ type requestPage struct {
 }
 
 func (c *Console) request(w http.ResponseWriter, req *http.Request) {
-	uid := chi.URLParam(req, "uid")
+	uid := param(req, "uid")
 	view, err := c.store.ViewRequest(req.Context(), uid)
 	if errors.Is(err, msgbus.ErrNotFound) && !asksJSON(req) {
-		http.Redirect(w, req, Path+"/trace?uid="+uid, http.StatusSeeOther) // which tells how it ended
+		http.Redirect(w, req, Path+"/trace?uid="+url.QueryEscape(uid), http.StatusSeeOther) // which tells how it ended
 		return
 	}
 	if err != nil {
@@ -157,20 +203,28 @@ func (c *Console) request(w http.ResponseWriter, req *http.Request) {
 func (c *Console) dead(w http.ResponseWriter, req *http.Request) {
 	query := req.URL.Query()
 	reason := query.Get("reason")
-	bytes := lineBytes
+	bytes := lineBytes + utf8.UTFMax // so that it can be cut between two characters
 	if !c.who(req).mayChange {
 		bytes = 0
 	}
-	letters, next, err := c.deadPage(req.Context(), query.Get("before"), reason, bytes)
+	before := query.Get("before")
+	if before != "" && !isDeadID(before) {
+		c.fail(w, req, msgbus.ErrNotFound)
+		return
+	}
+	letters, next, err := c.deadPage(req.Context(), before, reason, bytes)
 	if err != nil {
 		c.fail(w, req, err)
 		return
+	}
+	for i := range letters {
+		letters[i].Message = cut(letters[i].Message, lineBytes)
 	}
 	c.show(w, req, "dead", "Dead letters", struct {
 		Reason  string               `json:"reason"`
 		Letters []backlog.DeadLetter `json:"letters"`
 		Next    string               `json:"next"` // the id before which there may be more, or ""
-	}{reason, letters, next})
+	}{reason, listed(letters), next})
 }
 
 // deadPage returns dead letters of a reason, "" for any, before one.
@@ -197,20 +251,23 @@ func (c *Console) deadPage(ctx context.Context, before, reason string, bytes int
 }
 
 func (c *Console) letter(w http.ResponseWriter, req *http.Request) {
-	letter, err := c.store.DeadLetter(req.Context(), chi.URLParam(req, "id"))
+	id := param(req, "id")
+	if !isDeadID(id) {
+		c.fail(w, req, msgbus.ErrNotFound)
+		return
+	}
+	letter, err := c.store.DeadLetter(req.Context(), id)
 	if err != nil {
 		c.fail(w, req, err)
 		return
 	}
-	if len(letter.Message) > payloadBytes {
-		letter.Message = letter.Message[:payloadBytes]
-	}
+	letter.Message = cut(letter.Message, payloadBytes)
 	c.show(w, req, "letter", "Dead letter "+letter.ID, letter)
 }
 
 func (c *Console) trace(w http.ResponseWriter, req *http.Request) {
 	uid := strings.TrimSpace(req.URL.Query().Get("uid"))
-	j := &inspect.Journey{UID: uid}
+	j, status := &inspect.Journey{UID: uid}, http.StatusOK
 	if uid != "" {
 		found, err := inspect.ReadJourney(req.Context(), c.store, uid)
 		if err != nil && !errors.Is(err, msgbus.ErrNotFound) {
@@ -219,9 +276,11 @@ func (c *Console) trace(w http.ResponseWriter, req *http.Request) {
 		}
 		if err == nil {
 			j = found
+		} else {
+			status = http.StatusNotFound
 		}
 	}
-	c.show(w, req, "trace", "Trace of a message", j)
+	c.showAs(w, req, status, "trace", "Trace of a message", j)
 }
 
 func (c *Console) twins(w http.ResponseWriter, req *http.Request) {
@@ -229,7 +288,7 @@ func (c *Console) twins(w http.ResponseWriter, req *http.Request) {
 	if c.opts.Twins != nil {
 		twins = c.opts.Twins()
 	}
-	c.show(w, req, "twins", "Twins", twins)
+	c.show(w, req, "twins", "Twins", listed(twins))
 }
 
 func (c *Console) settings(w http.ResponseWriter, req *http.Request) {
@@ -237,7 +296,7 @@ func (c *Console) settings(w http.ResponseWriter, req *http.Request) {
 	if c.opts.Settings != nil {
 		settings = c.opts.Settings()
 	}
-	c.show(w, req, "settings", "Settings", settings)
+	c.show(w, req, "settings", "Settings", listed(settings))
 }
 
 // static serves the style and the script.
@@ -248,11 +307,8 @@ func (c *Console) static(w http.ResponseWriter, req *http.Request) {
 		http.NotFound(w, req)
 		return
 	}
-	kind := "text/css; charset=utf-8"
-	if strings.HasSuffix(name, ".js") {
-		kind = "text/javascript; charset=utf-8"
-	}
-	w.Header().Set("Content-Type", kind)
+	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+	w.Header().Set("Content-Type", kinds[path.Ext(name)])
 	w.Header().Set("Cache-Control", "no-cache")
 	_, _ = w.Write(text)
 }
