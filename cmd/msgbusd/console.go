@@ -26,7 +26,7 @@ const leastToken = 16
 func readConsole(c *cli.Context) (s consoleSettings, err error) {
 	s.hosts = c.StringSlice("admin-host")
 	if name := c.String("admin-token-file"); name != "" {
-		if s.token, err = readSecretFile(name); err != nil {
+		if s.token, err = readPrivate(name, "the file with the console's token", "--admin-token-file names it; it holds the token and nothing else"); err != nil {
 			return s, err
 		}
 		if len(s.token) < leastToken {

@@ -63,11 +63,16 @@ func readSecret(c *cli.Context) (secret, source string, err error) {
 		"--mnemonics-file FILE names it; (umask 077; msgbusd key new --phrase-only > FILE) makes one")
 }
 
-// readSecretFile refuses a file that others can read.
+// readSecretFile reads the file with the key.
 func readSecretFile(name string) (string, error) {
+	return readPrivate(name, "the file with the key", "--mnemonics-file names it; it holds the phrase and nothing else")
+}
+
+// readPrivate refuses a file that others can read.
+func readPrivate(name, what, hint string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return "", withHint(configError("the file with the key: %w", unnamed(err)), "--mnemonics-file names it; it holds the phrase and nothing else")
+		return "", withHint(configError("%s: %w", what, unnamed(err)), "%s", hint)
 	}
 	defer file.Close()
 	if err := checkPrivate(file); err != nil {
@@ -76,10 +81,10 @@ func readSecretFile(name string) (string, error) {
 	const most = 4 << 10
 	text, err := io.ReadAll(io.LimitReader(file, most))
 	if err != nil {
-		return "", configError("the file with the key: %w", err)
+		return "", configError("%s: %w", what, err)
 	}
 	if len(strings.TrimSpace(string(text))) == 0 {
-		return "", withHint(configError("the file with the key, %s, is empty", name), "it holds the phrase and nothing else")
+		return "", withHint(configError("%s, %s, is empty", what, name), "%s", hint)
 	}
 	return strings.TrimSpace(string(text)), nil
 }
