@@ -129,4 +129,4 @@ $(BIN): $(SOURCES)
 	$(MAKE) build
 
 clean: ## remove what was built and installed here
-	rm -rf bin dist test/clients/ts/node_modules
+	rm -rf bin dist test/clients/ts/node_modules test/console/node_modules test/console/screenshots

@@ -41,18 +41,24 @@ func BuildZos(t testing.TB) string {
 // that come at the same time wait for each other.
 func InstallTS(t testing.TB) string {
 	t.Helper()
+	dir := clientDir(t, "ts")
+	InstallNode(t, dir)
+	return dir
+}
+
+// InstallNode is InstallTS for any folder with a package-lock.json.
+func InstallNode(t testing.TB, dir string) {
+	t.Helper()
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Fatalf("clienttest: %s is not installed; run: apt-get install nodejs npm", program)
 		}
 	}
-	dir := clientDir(t, "ts")
 	ctx, cancel := context.WithTimeout(t.Context(), installTimeout)
 	defer cancel()
 	if err := installLocked(ctx, dir); err != nil {
 		t.Fatalf("clienttest: install what %s depends on: %v", dir, err)
 	}
-	return dir
 }
 
 func installLocked(ctx context.Context, dir string) error {
