@@ -57,7 +57,9 @@ func start(t *testing.T, settings ...func(*console.Options)) *rig {
 	r.must(r.store.Join(t.Context()))
 	opts := console.Options{
 		Version: "v1.2.3", Twin: 1001, Instance: "a", Token: token, Log: zerolog.Nop(),
-		Settings: []console.Setting{{Group: "relay", Name: "--workers", Value: "64", Source: "default"}},
+		Settings: func() []console.Setting {
+			return []console.Setting{{Group: "relay", Name: "--workers", Value: "64", Source: "default"}}
+		},
 		Twins: func() []console.TwinView {
 			return []console.TwinView{{ID: 1002, Account: "5FHneW46", Address: "192.0.2.7:8051", Asked: time.Now(), Problem: "the resolver is away"}}
 		},
