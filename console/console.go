@@ -41,6 +41,7 @@ type Options struct {
 	Guarded  bool
 	Hosts    []string                                    // names under which it may be asked for, besides localhost and addresses
 	Settings func() []Setting                            // in force; may be nil
+	Resolver func() string                               // how the resolver fares, in words; may be nil
 	Twins    func() []TwinView                           // that are remembered; may be nil
 	Drop     func(ctx context.Context, uid string) error // ends a request; msgbus.ErrNotFound when it has ended
 	Log      zerolog.Logger

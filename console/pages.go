@@ -64,11 +64,22 @@ func (c *Console) overview(w http.ResponseWriter, req *http.Request) {
 		c.fail(w, req, err)
 		return
 	}
+	server, err := c.store.ViewServer(req.Context())
+	if err != nil {
+		c.fail(w, req, err)
+		return
+	}
+	resolver := ""
+	if c.opts.Resolver != nil {
+		resolver = c.opts.Resolver()
+	}
 	c.show(w, req, "overview", "Overview", struct {
 		*inspect.Overview
-		Rates  rates   `json:"rates"`
-		Charts []chart `json:"charts"`
-	}{o, c.live.rates(), c.live.charts()})
+		Redis    backlog.Server `json:"redis"`
+		Resolver string         `json:"resolver"`
+		Rates    rates          `json:"rates"`
+		Charts   []chart        `json:"charts"`
+	}{o, server, resolver, c.live.rates(), c.live.charts()})
 }
 
 func (c *Console) lanes(w http.ResponseWriter, req *http.Request) {

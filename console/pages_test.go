@@ -18,7 +18,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 	w := r.inTrouble()
 	v := r.signIn()
 	for path, texts := range map[string][]string{
-		"/":                                {"twin 1001", "v1.2.3, relay a", `data-live="stats.waiting">4<`, `data-live="census.dead_letters">2<`, `data-live="queues.unserved">1<`, "unreachable: no route to host", `href="/console/lanes/1003"`, "queue_full: its queue is full", "<svg"},
+		"/":                                {"twin 1001", "v1.2.3, relay a", `data-live="stats.waiting">4<`, `data-live="census.dead_letters">2<`, `data-live="queues.unserved">1<`, "a crash of Redis loses everything", "oldest request that does not go on", "unreachable: no route to host", `href="/console/lanes/1003"`, "queue_full: its queue is full", "<svg"},
 		"/lanes":                           {`/console/lanes/1002">1002`, "failing", "paused", "put off", "unreachable: no route to host"},
 		"/lanes/1002":                      {"failing", "no route to host", w.failing, "Try now", "Pause"},
 		"/lanes/1003":                      {"paused", w.paused, "Resume"},

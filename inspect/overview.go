@@ -118,3 +118,15 @@ func (q *QueueCounts) add(views []backlog.QueueView) {
 		q.Claimed += v.Claimed
 	}
 }
+
+// Oldest returns the lane that has been waited for longest, of those that are named
+// because they do not go on; nil if there is none.
+func (o *Overview) Oldest() *Trouble {
+	var oldest *Trouble
+	for i, t := range o.Troubled {
+		if !t.OldestSince.IsZero() && (oldest == nil || t.OldestSince.Before(oldest.OldestSince)) {
+			oldest = &o.Troubled[i]
+		}
+	}
+	return oldest
+}

@@ -13,6 +13,10 @@ type Known struct {
 	Cause   error     // why the source could not tell since; nil if it could
 }
 
+// Available tells whether the source told what it was asked last; nobody may have
+// asked yet.
+func (d *Directory) Available() bool { return !d.down.Load() }
+
 // Known returns what is remembered about twins that exist, by their numbers: of no
 // more than `most`, which ones is not said.
 func (d *Directory) Known(most int) []Known {

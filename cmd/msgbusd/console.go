@@ -50,7 +50,7 @@ func (d *daemonProcess) newConsole() (*console.Console, error) {
 	s := d.settings
 	return console.New(console.Options{
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,
-		Settings: d.shownSettings, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
+		Settings: d.shownSettings, Resolver: d.resolverState, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
 		Log: d.log,
 	}, d.store)
 }
@@ -66,6 +66,13 @@ func (d *daemonProcess) shownSettings() (all []console.Setting) {
 		}
 	}
 	return all
+}
+
+func (d *daemonProcess) resolverState() string {
+	if !d.twins.Available() {
+		return "does not tell: known twins are reached for a day, new ones are not"
+	}
+	return withoutPasswords(d.settings.substrate)
 }
 
 func (d *daemonProcess) knownTwins() []console.TwinView {

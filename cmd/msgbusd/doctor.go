@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/msgbusd/msgbusd/backlog"
@@ -64,7 +64,7 @@ func doctor(c *cli.Context, s streams) error {
 		return err
 	}
 	defer store.Close()
-	d, err := examine(c.Context, rdb, store)
+	d, err := examine(c.Context, store)
 	if err != nil {
 		return withHint(fmt.Errorf("cannot examine what is kept: %w", err), "does the user of --redis have the rights that the relay has?")
 	}
@@ -78,7 +78,7 @@ func doctor(c *cli.Context, s streams) error {
 // A diagnosis is what doctor found.
 type diagnosis struct {
 	OK       bool              `json:"ok"`
-	Redis    redisFacts        `json:"redis"`
+	Redis    backlog.Server    `json:"redis"`
 	Relay    relayFacts        `json:"relay"`
 	Overview *inspect.Overview `json:"overview"`
 	Counts   counts            `json:"counts"`
@@ -113,10 +113,10 @@ type problem struct {
 	Hint     string `json:"hint"`
 }
 
-func examine(ctx context.Context, rdb *redis.Client, store *backlog.Store) (*diagnosis, error) {
+func examine(ctx context.Context, store *backlog.Store) (*diagnosis, error) {
 	d := &diagnosis{Findings: []backlog.Finding{}, Problems: []problem{}, prefix: store.Prefix()}
 	var err error
-	if d.Redis, err = readRedisFacts(ctx, rdb); err != nil {
+	if d.Redis, err = store.ViewServer(ctx); err != nil {
 		return nil, err
 	}
 	census, err := store.Census(ctx)
@@ -155,10 +155,10 @@ func (d *diagnosis) judge() {
 	warn := func(reason, hint string, args ...any) {
 		d.Problems = append(d.Problems, problem{reason, false, fmt.Sprintf(hint, args...)})
 	}
-	if d.Redis.tooOld() {
-		wrong("redis_version", "the relay needs Redis %s or newer", oldestRedis)
+	if d.Redis.TooOld() {
+		wrong("redis_version", "the relay needs Redis %s or newer", backlog.OldestRedis)
 	}
-	if d.Redis.evicts() {
+	if d.Redis.Evicts() {
 		wrong("evicts", "Redis drops keys when it is full, and messages with them: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf")
 	}
 	if !d.Counts.AddUp {
@@ -180,8 +180,8 @@ func (d *diagnosis) print(w io.Writer) error {
 		fmt.Fprintf(&out, "%-13s %s\n", what, oneLine(fmt.Sprintf(format, args...)))
 	}
 	line("redis", "%s at %s", d.Redis.Version, d.Redis.Address)
-	line("persistence", "%s: %s", d.Redis.settings(), d.Redis.Survives)
-	line("memory", "maxmemory-policy %s: %s", known(d.Redis.MaxMemoryPolicy), verdict(!d.Redis.evicts(), "Redis may drop messages"))
+	line("persistence", "%s: %s", d.Redis.Persistence(), d.Redis.Survives)
+	line("memory", "maxmemory-policy %s: %s", cmp.Or(d.Redis.MaxMemoryPolicy, "unknown"), verdict(!d.Redis.Evicts(), "Redis may drop messages"))
 	line("counts", "accepted %d = answered %d + failed %d + waiting %d: %s",
 		d.Counts.Accepted, d.Counts.Answered, d.Counts.Failed, d.Counts.Waiting, verdict(d.Counts.AddUp, "that is not so"))
 	if d.Counts.Archived > 0 {
@@ -192,7 +192,7 @@ func (d *diagnosis) print(w io.Writer) error {
 		d.Overview.Lanes.States[backlog.LanePutOff], d.Overview.Lanes.States[backlog.LanePaused], d.Overview.Lanes.Requests, d.Overview.Lanes.Replies)
 	// Not wrong: anybody can call what nobody serves.
 	line("services", "%d messages wait for %d commands, of which %d have no service", d.Overview.Queues.Waiting, d.Overview.Queues.Services, d.Overview.Queues.Unserved)
-	if oldest := d.oldest(); oldest != nil {
+	if oldest := d.Overview.Oldest(); oldest != nil {
 		line("oldest", "request %s to twin %d, %s old: %s", oldest.Oldest, oldest.Twin, inspect.Short(d.Overview.At.Sub(oldest.OldestSince)), inspect.Because(oldest.Reason, oldest.Detail))
 	}
 	line("sessions", "%d live, %d ended", d.Sessions.Live, d.Sessions.Ended)
@@ -209,17 +209,6 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
-}
-
-// oldest returns the lane that has been waited for longest, of those that do not go on.
-func (d *diagnosis) oldest() *inspect.Trouble {
-	var oldest *inspect.Trouble
-	for i, t := range d.Overview.Troubled {
-		if !t.OldestSince.IsZero() && (oldest == nil || t.OldestSince.Before(oldest.OldestSince)) {
-			oldest = &d.Overview.Troubled[i]
-		}
-	}
-	return oldest
 }
 
 func verdict(ok bool, otherwise string) string {

@@ -1,4 +1,4 @@
-package main
+package backlog
 
 import (
 	"context"
@@ -6,12 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
-// redisFacts are what Redis tells of itself. What it does not tell is "".
-type redisFacts struct {
+// A Server is what Redis tells of itself. What it does not tell is "".
+type Server struct {
 	Version         string  `json:"version"`
 	Address         string  `json:"address"`
 	AppendOnly      string  `json:"appendonly"`
@@ -24,22 +22,24 @@ type redisFacts struct {
 	now      time.Time
 }
 
-// readRedisFacts asks CONFIG GET and, where that is refused, as providers of
-// Redis do, INFO.
-func readRedisFacts(ctx context.Context, rdb *redis.Client) (redisFacts, error) {
-	now, err := rdb.Time(ctx).Result()
+// ViewServer asks CONFIG GET and, where that is refused, as providers of Redis do,
+// INFO.
+func (s *Store) ViewServer(ctx context.Context) (Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	now, err := s.rdb.Time(ctx).Result()
 	if err != nil {
-		return redisFacts{}, fmt.Errorf("read Redis's clock: %w", err)
+		return Server{}, fmt.Errorf("read Redis's clock: %w", translate(err))
 	}
-	info := func(section, field string) string { return rdb.InfoMap(ctx, section).Item(section, field) }
+	info := func(section, field string) string { return s.rdb.InfoMap(ctx, section).Item(section, field) }
 	get := func(name string) *string {
-		if value, ok := rdb.ConfigGet(ctx, name).Val()[name]; ok {
+		if value, ok := s.rdb.ConfigGet(ctx, name).Val()[name]; ok {
 			return &value
 		}
 		return nil
 	}
-	f := redisFacts{Version: info("Server", "redis_version"), Address: rdb.Options().Addr, Save: get("save"), now: now}
-	f.Version = known(f.Version)
+	f := Server{Version: info("Server", "redis_version"), Address: s.rdb.Options().Addr, Save: get("save"), now: now}
+	f.Version = orUnknown(f.Version)
 	f.AppendFsync = text(get("appendfsync"))
 	if f.AppendOnly = text(get("appendonly")); f.AppendOnly == "" {
 		f.AppendOnly = map[string]string{"0": "no", "1": "yes"}[info("Persistence", "aof_enabled")]
@@ -47,15 +47,15 @@ func readRedisFacts(ctx context.Context, rdb *redis.Client) (redisFacts, error) 
 	if f.MaxMemoryPolicy = text(get("maxmemory-policy")); f.MaxMemoryPolicy == "" {
 		f.MaxMemoryPolicy = info("Memory", "maxmemory_policy")
 	}
-	if s, err := strconv.ParseInt(info("Persistence", "rdb_last_save_time"), 10, 64); err == nil {
-		f.lastSave = time.Unix(s, 0)
+	if at, err := strconv.ParseInt(info("Persistence", "rdb_last_save_time"), 10, 64); err == nil {
+		f.lastSave = time.Unix(at, 0)
 	}
 	f.Survives = f.survives()
 	return f, nil
 }
 
 // survives says what a crash of Redis loses.
-func (f *redisFacts) survives() string {
+func (f Server) survives() string {
 	switch {
 	case f.AppendOnly == "yes" && f.AppendFsync == "always":
 		return "a crash of Redis loses nothing acknowledged"
@@ -75,10 +75,11 @@ func (f *redisFacts) survives() string {
 	return fmt.Sprintf("a crash of Redis loses everything since the last snapshot, %s ago", max(0, f.now.Sub(f.lastSave)).Round(time.Second))
 }
 
-func (f *redisFacts) settings() string {
-	out := []string{"appendonly " + known(f.AppendOnly)}
+// Persistence names the settings that decide what a crash loses.
+func (f Server) Persistence() string {
+	out := []string{"appendonly " + orUnknown(f.AppendOnly)}
 	if f.AppendOnly != "no" {
-		out = append(out, "appendfsync "+known(f.AppendFsync))
+		out = append(out, "appendfsync "+orUnknown(f.AppendFsync))
 	}
 	if f.Save != nil {
 		out = append(out, fmt.Sprintf("save %q", *f.Save))
@@ -86,10 +87,11 @@ func (f *redisFacts) settings() string {
 	return strings.Join(out, ", ")
 }
 
-// oldestRedis is the oldest version that has all that the scripts use.
-const oldestRedis = "6.2"
+// OldestRedis is the oldest version that has all that the scripts use.
+const OldestRedis = "6.2"
 
-func (f *redisFacts) tooOld() bool {
+// TooOld tells whether the relay needs a newer one.
+func (f Server) TooOld() bool {
 	major, rest, _ := strings.Cut(f.Version, ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	a, errA := strconv.Atoi(major)
@@ -97,8 +99,8 @@ func (f *redisFacts) tooOld() bool {
 	return errA == nil && errB == nil && (a < 6 || a == 6 && b < 2)
 }
 
-// evicts tells whether Redis drops keys when it is full.
-func (f *redisFacts) evicts() bool {
+// Evicts tells whether Redis drops keys when it is full.
+func (f Server) Evicts() bool {
 	return f.MaxMemoryPolicy != "" && f.MaxMemoryPolicy != "noeviction"
 }
 
@@ -109,7 +111,7 @@ func text(s *string) string {
 	return *s
 }
 
-func known(s string) string {
+func orUnknown(s string) string {
 	if s == "" {
 		return "unknown"
 	}
