@@ -206,7 +206,11 @@ func (b *browser) wantAccessible(axe, page string) {
 	b.Helper()
 	const look = `axe.run(document, {preload: false, resultTypes: ["violations"]}).then(found => found.violations.map(v =>
 		({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 3).map(n => n.html + " " + (n.any[0]?.message ?? ""))})))`
-	b.do(chromedp.Evaluate[chromedp.Void](axe))
+	known, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`"axe" in window`))
+	b.must(err)
+	if !known { // it is large
+		b.do(chromedp.Evaluate[chromedp.Void](axe))
+	}
 	violations, err := chromedp.Run(b.ctx, chromedp.Evaluate[[]violation](look, chromedp.EvalAwaitPromise))
 	b.must(err)
 	for _, v := range violations {

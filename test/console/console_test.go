@@ -103,17 +103,17 @@ func TestPagesCanBeSeenByEverybody(t *testing.T) {
 	b.open("/")
 	b.wantAccessible(source, "overview without the token")
 	b.signIn()
-	for _, s := range []screen{
-		{"desktop-light", 1280, 800, "light"}, {"phone-dark", 360, 740, "dark"},
-		{"phone-light", 360, 740, "light"}, {"desktop-dark", 1280, 800, "dark"},
+	for name, path := range map[string]string{
+		"overview": "/", "lanes": "/lanes", "lane": "/lanes/1002", "queues": "/queues", "queue": "/queues/nobody.serves?of=service",
+		"backlog": "/backlog", "request": "/backlog/" + r.uid, "dead": "/dead", "letter": "/dead/" + r.dead, "trace": "/trace?uid=" + r.uid,
+		"twins": "/twins", "settings": "/settings", "login": "/login",
 	} {
-		b.put(s)
-		for name, path := range map[string]string{
-			"overview": "/", "lanes": "/lanes", "lane": "/lanes/1002", "queues": "/queues", "queue": "/queues/nobody.serves?of=service",
-			"backlog": "/backlog", "request": "/backlog/" + r.uid, "dead": "/dead", "letter": "/dead/" + r.dead, "trace": "/trace?uid=" + r.uid,
-			"twins": "/twins", "settings": "/settings", "login": "/login",
+		b.open(path)
+		for _, s := range []screen{
+			{"desktop-light", 1280, 800, "light"}, {"desktop-dark", 1280, 800, "dark"},
+			{"phone-light", 360, 740, "light"}, {"phone-dark", 360, 740, "dark"},
 		} {
-			b.open(path)
+			b.put(s)
 			page := name + " on " + s.name
 			b.wantNarrow(page)
 			b.photograph(filepath.Join(dir, s.name, name+".png"))
