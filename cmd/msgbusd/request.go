@@ -104,8 +104,17 @@ func pop(ctx context.Context, rdb *redis.Client, list string) ([]byte, error) {
 			return []byte(result[1]), nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case isOver(ctx):
+			return nil, context.DeadlineExceeded
 		case !errors.Is(err, redis.Nil):
 			return nil, err
 		}
 	}
+}
+
+// isOver tells whether the deadline of ctx has come. The connection to Redis has the same
+// deadline, and may notice it before ctx does.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
