@@ -61,8 +61,10 @@ build: ## build bin/msgbusd, a static program (the default)
 demo: build ## two twins, two relays and a request between them (ARGS=--once: and end)
 	@bin/msgbusd demo $(ARGS)
 
-docs: ## write docs/settings.md anew, from the options
+docs: ## write docs/settings.md anew, from the options, and see that the pages do what they say
+	scripts/test-deps
 	$(GO) test -count=1 ./cmd/msgbusd -run 'TestSettingsPageIsThatOfTheOptions' -update
+	$(GO) test -count=1 ./docs
 
 # -count=1: tests start programs that they build and install, and Go's cache of
 # results sees no change in those.
