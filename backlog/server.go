@@ -16,7 +16,9 @@ type Server struct {
 	AppendFsync     string  `json:"appendfsync"`
 	Save            *string `json:"save"` // nil: not told
 	MaxMemoryPolicy string  `json:"maxmemory_policy"`
-	Survives        string  `json:"survives"` // what a crash of Redis loses
+	UsedMemory      int64   `json:"used_memory"` // of what counts for MaxMemory, in bytes
+	MaxMemory       int64   `json:"maxmemory"`   // 0: no limit, or not told
+	Survives        string  `json:"survives"`    // what a crash of Redis loses
 
 	lastSave time.Time // zero: not told
 	now      time.Time
@@ -47,6 +49,11 @@ func (s *Store) ViewServer(ctx context.Context) (Server, error) {
 	if f.MaxMemoryPolicy = text(get("maxmemory-policy")); f.MaxMemoryPolicy == "" {
 		f.MaxMemoryPolicy = info("Memory", "maxmemory_policy")
 	}
+	number := func(field string) int64 {
+		n, _ := strconv.ParseInt(info("Memory", field), 10, 64)
+		return n
+	}
+	f.UsedMemory, f.MaxMemory = number("used_memory")-number("mem_not_counted_for_evict"), number("maxmemory")
 	if at, err := strconv.ParseInt(info("Persistence", "rdb_last_save_time"), 10, 64); err == nil {
 		f.lastSave = time.Unix(at, 0)
 	}
@@ -97,6 +104,22 @@ func (f Server) TooOld() bool {
 	a, errA := strconv.Atoi(major)
 	b, errB := strconv.Atoi(minor)
 	return errA == nil && errB == nil && (a < 6 || a == 6 && b < 2)
+}
+
+// Memory says what is wrong with how much Redis may have, or ok.
+func (f Server) Memory() string {
+	switch {
+	case f.Evicts():
+		return "Redis may drop messages"
+	case f.Full():
+		return "Redis is full"
+	}
+	return "ok"
+}
+
+// Full tells whether Redis refuses what would take more memory.
+func (f Server) Full() bool {
+	return f.MaxMemory > 0 && f.UsedMemory >= f.MaxMemory && !f.Evicts()
 }
 
 // Evicts tells whether Redis drops keys when it is full.

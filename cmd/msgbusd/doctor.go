@@ -161,6 +161,9 @@ func (d *diagnosis) judge() {
 	if d.Redis.Evicts() {
 		wrong("evicts", "Redis drops keys when it is full, and messages with them: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf")
 	}
+	if d.Redis.Full() {
+		wrong("redis_full", "Redis takes no more messages: free some memory, or give it more: redis-cli CONFIG SET maxmemory, and in redis.conf")
+	}
 	if !d.Counts.AddUp {
 		wrong("counts", "requests came or went without a relay: was something of %s.system.* deleted, or restored from a copy? An app that waits for one gets no reply", d.prefix)
 	}
@@ -181,7 +184,7 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	line("redis", "%s at %s", d.Redis.Version, d.Redis.Address)
 	line("persistence", "%s: %s", d.Redis.Persistence(), d.Redis.Survives)
-	line("memory", "maxmemory-policy %s: %s", cmp.Or(d.Redis.MaxMemoryPolicy, "unknown"), verdict(!d.Redis.Evicts(), "Redis may drop messages"))
+	line("memory", "maxmemory-policy %s: %s", cmp.Or(d.Redis.MaxMemoryPolicy, "unknown"), d.Redis.Memory())
 	line("counts", "accepted %d = answered %d + failed %d + waiting %d: %s",
 		d.Counts.Accepted, d.Counts.Answered, d.Counts.Failed, d.Counts.Waiting, verdict(d.Counts.AddUp, "that is not so"))
 	if d.Counts.Archived > 0 {
