@@ -203,7 +203,7 @@ func (p *page) bash(t *testing.T, home, output, script string) error {
 	cmd.Stderr, cmd.WaitDelay = &errs, time.Second
 	err = cmd.Run()
 	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		endGroup(cmd.Process.Pid)
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -212,6 +212,20 @@ func (p *page) bash(t *testing.T, home, output, script string) error {
 		return fmt.Errorf("%w: %s", err, errs.Bytes())
 	}
 	return nil
+}
+
+// endGroup ends a group of processes, and waits until they write no more into folders
+// that are about to be removed.
+func endGroup(id int) {
+	_ = syscall.Kill(-id, syscall.SIGKILL)
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for range 500 {
+		if syscall.Kill(-id, 0) != nil {
+			return
+		}
+		<-ticker.C
+	}
 }
 
 // ports returns functions that put free ports in the place of those of a page, and back.
