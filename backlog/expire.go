@@ -39,7 +39,7 @@ func (s *Store) ForgetExpired(ctx context.Context) (int, error) {
 		}
 	}
 	for {
-		n, err := s.expiring(ctx, s.scripts.closeOpen, []string{s.keys.openDeadlines(), s.keys.open(), s.keys.openCounts()}, expireMost).Int()
+		n, err := s.expiring(ctx, s.scripts.closeOpen, []string{s.keys.openDeadlines(), s.keys.open(), s.keys.openCounts(), s.keys.ended()}, expireMost).Int()
 		if err != nil {
 			return dropped, fmt.Errorf("close expired records: %w", err)
 		}

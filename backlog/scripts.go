@@ -61,7 +61,7 @@ func loadScripts() (*scripts, error) {
 		fetch: onBatches("fetch"), settle: onBatches("settle"), fail: load("fail"), exhausted: load("exhausted"),
 		lanes: load("lanes"), hasten: load("hasten"),
 		accept: onBatches("accept"), proxy: load("proxy"), depart: onBatches("depart"), answer: onBatches("answer"),
-		due: load("due"), dueReplies: load("due_replies"), closeOpen: load("close_open"), takeStock: load("take_stock"),
+		due: load("due"), dueReplies: load("due_replies"), closeOpen: onBatches("close_open"), takeStock: load("take_stock"),
 		hold: load("hold"), transferKeys: load("transfer_keys"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),

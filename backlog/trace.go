@@ -22,7 +22,7 @@ type Past struct {
 	// Stay is what the service's relay said of one that was asked, by the clock there;
 	// zero times where it said nothing.
 	Stay  msgbus.Stay `json:"stay"`
-	Ended time.Time   `json:"ended"` // when its reply was pushed to the app, or left for the other twin
+	Ended time.Time   `json:"ended"` // when its reply was pushed to the app, or left for the other twin; or its deadline, when no service had answered
 }
 
 // An OpenView is a request of another twin that a service here has not answered.

@@ -64,6 +64,10 @@ func (j *Journey) tell(ctx context.Context, s *backlog.Store) error {
 			if !p.Began.IsZero() {
 				add(p.Began, "accepted", "from twin %d, for a service of this machine", p.Source)
 			}
+			if p.Outcome == msgbus.FailedOutcome {
+				add(p.Ended, "expired", "no service of this machine had answered; the app of twin %d got an error", p.Source)
+				continue
+			}
 			add(p.Ended, string(p.Outcome), "the service's reply left for twin %d %s", p.Source, took)
 		default:
 			if !p.Began.IsZero() {
