@@ -108,8 +108,9 @@ func (w *world) start(t *twin, instance int) *worker {
 func (w *world) join(r *worker) {
 	w.Helper()
 	err := r.Join(w.Context())
-	if errors.Is(err, msgbus.ErrSuperseded) && !w.clock.After(r.twin.copied.Add(r.Lease()+time.Second)) {
-		// The copy that Redis was set back to is of when an earlier process lived.
+	if errors.Is(err, msgbus.ErrSuperseded) && (!w.clock.After(r.twin.copied.Add(r.Lease()+time.Second)) || w.livesAgain(r)) {
+		// The copy that Redis was set back to is of when an earlier process lived, or it
+		// has woken up since and goes on.
 		w.stop(r.twin, r.instance)
 		w.start(r.twin, r.instance)
 		return
@@ -124,6 +125,13 @@ func (w *world) join(r *worker) {
 	r.knows = r.knows || w.here.hasEpoch && r.twin == w.source
 	r.leaseEnds = w.clock.Add(r.Lease())
 	r.local, r.replies, r.departures = nil, nil, nil
+}
+
+// livesAgain tells whether an earlier process of the same instance has a session.
+func (w *world) livesAgain(r *worker) bool {
+	return slices.ContainsFunc(r.twin.silent, func(old *worker) bool {
+		return old.instance == r.instance && w.clock.Before(old.leaseEnds.Add(time.Second))
+	})
 }
 
 // recovered notes that the sessions whose leases have run out were fenced.

@@ -46,7 +46,7 @@ func (r Reason) Known() bool {
 	switch r {
 	case Malformed, Poison, BadVersion, MissingCommand, MissingDestination, MissingReturnQueue, ReservedName, BadCommand,
 		TooManyDestinations, TooLarge, TwinNotFound, ResolverUnavailable, BadAddress, AddressNotAllowed, Unreachable,
-		BadCertificate, Timeout, PeerFailed, PeerBusy, RefusedByPeer, RetriesExhausted, Expired, ExpTooLong,
+		BadCertificate, Timeout, PeerFailed, PeerBusy, RefusedByPeer, RetriesExhausted, Expired, Dropped, Paused, ExpTooLong,
 		TwinNotAllowed, TooManyForgeries, BadSignature, KeyUncertain, RateLimited, ClockSkew, WrongDestination, WrongSource,
 		VersionRequired, EncryptionRequired, UnknownKey, Replayed, Downgraded, NotExposed, CommandNotAllowed, QueueFull,
 		BelowWindow, Overloaded, TooManyLookups, Starting, StorageFull, StorageFailed, Late, Ambiguous, WrongType:
