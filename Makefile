@@ -73,6 +73,7 @@ test: ## all tests, under the race detector, on real Redis servers
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 9m $(TESTFLAGS) $(PKG)
 
 test-all: test fuzz ## make test, and what takes longer
+	$(GO) test -count=1 -timeout 9m ./test/packages -full
 
 chaos: ## every failure that the relay must survive, in full, and a table (two hours; ROW=TestName for one)
 	scripts/test-deps

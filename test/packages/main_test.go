@@ -3,6 +3,7 @@
 package packages
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,18 @@ import (
 
 	"go.uber.org/goleak"
 )
+
+// What builds packages is compiled from its source, which takes minutes on a new
+// machine: more than make test has.
+var full = flag.Bool("full", false, "build packages, and install and remove them")
+
+// whole skips a test that needs packages where none are to be built.
+func whole(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Skip("packages are built by make test-all, and by go test ./test/packages -full")
+	}
+}
 
 // folder is where packages are built.
 var folder string
@@ -54,6 +67,7 @@ func build(version string, tree string) (dist string, err error) {
 // packageOf returns the file of one kind of package.
 func packageOf(t *testing.T, dist func() (string, error), kind string) string {
 	t.Helper()
+	whole(t)
 	dir, err := dist()
 	if err != nil {
 		t.Fatal(err)
