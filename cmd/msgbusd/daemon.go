@@ -52,7 +52,7 @@ func daemonCommand(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range shownByPS(c) {
+	for _, w := range append(shownByPS(c), unknownVariables(os.Environ())...) {
 		log.Warn().Msg(w)
 	}
 	d, err := newDaemon(settings, log)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 )
 
@@ -70,10 +71,14 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &library):
 		code = exitUsage
 	}
-	fmt.Fprintf(w, "msgbusd: %s\n", err)
+	mark := ""
+	if writesToJournal(w) {
+		mark = priority(zerolog.ErrorLevel)
+	}
+	fmt.Fprintf(w, "%smsgbusd: %s\n", mark, err)
 	var h hinted
 	if errors.As(err, &h) {
-		fmt.Fprintf(w, "hint: %s\n", h.hint)
+		fmt.Fprintf(w, "%shint: %s\n", mark, h.hint)
 	}
 	return code
 }

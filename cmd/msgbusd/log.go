@@ -96,6 +96,7 @@ func newLogThrough(c *cli.Context, w, through io.Writer) (zerolog.Logger, *thres
 		console := zerolog.ConsoleWriter{Out: through, TimeFormat: "15:04:05", NoColor: !writesToTerminal(w)}
 		if journald {
 			console.PartsExclude = []string{zerolog.TimestampFieldName}
+			console.FormatLevel = levelForJournal
 		}
 		through = console
 	default:
@@ -108,6 +109,30 @@ func newLogThrough(c *cli.Context, w, through io.Writer) (zerolog.Logger, *thres
 		return log, t, nil
 	}
 	return log.With().Timestamp().Logger(), t, nil
+}
+
+// levelForJournal begins a line with its priority (sd-daemon(3)), which journald takes
+// off it: journalctl -p warning shows what is worth a look.
+func levelForJournal(name any) string {
+	level, err := zerolog.ParseLevel(fmt.Sprint(name))
+	if err != nil {
+		return ""
+	}
+	return priority(level) + zerolog.FormattedLevels[level]
+}
+
+func priority(l zerolog.Level) string {
+	switch {
+	case l >= zerolog.FatalLevel:
+		return "<2>"
+	case l == zerolog.ErrorLevel:
+		return "<3>"
+	case l == zerolog.WarnLevel:
+		return "<4>"
+	case l == zerolog.InfoLevel:
+		return "<6>"
+	}
+	return "<7>"
 }
 
 func writesToTerminal(w io.Writer) bool {

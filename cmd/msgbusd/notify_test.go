@@ -137,7 +137,8 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 	}
 }
 
-// journald adds the time itself: ours would be there twice.
+// journald adds the time itself: ours would be there twice. Without a priority of each
+// line journalctl -p warning shows nothing of the relay.
 func TestNoTimeOfItsOwnUnderJournald(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "journal")
 	file, err := os.Create(name)
@@ -177,6 +178,9 @@ func TestNoTimeOfItsOwnUnderJournald(t *testing.T) {
 				t.Fatal(err)
 			}
 			text = string(journal)
+		}
+		if got := strings.HasPrefix(text, "<6>INF serving"); got == c.want {
+			t.Errorf("stderr %q: %q begins with a priority: %v", c.stderr, text, got)
 		}
 		if got := withTime.MatchString(text); got != c.want || !strings.Contains(text, "INF serving") {
 			t.Errorf("stderr %q: %q has a time: %v, want %v", c.stderr, text, got, c.want)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -259,5 +260,17 @@ func TestOnlyWhatPSShowsIsWarnedOf(t *testing.T) {
 	}
 	if got := warnings("--redis", "127.0.0.1:6379", "--substrate", "https://127.0.0.1"); len(got) != 0 {
 		t.Errorf("without a secret: %q", got)
+	}
+}
+
+// A limit whose variable is misspelt is not in force, and nothing would say so.
+func TestVariableThatIsNoSettingIsWarnedOf(t *testing.T) {
+	got := unknownVariables([]string{"MSGBUSD_MAX_QUEU=5", "MSGBUSD_MAX_QUEUE=5", "MSGBUSD_FLAVOUR=hunter2", "PATH=/bin", "MSGBUS_SRC=1"})
+	want := []string{
+		"the variable MSGBUSD_MAX_QUEU is no setting, and changes nothing; did you mean MSGBUSD_MAX_QUEUE?",
+		"the variable MSGBUSD_FLAVOUR is no setting, and changes nothing",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

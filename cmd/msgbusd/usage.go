@@ -2,6 +2,7 @@ package main
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -45,6 +46,27 @@ func nearestOption(flags []cli.Flag, name string) string {
 		}
 	}
 	return nearest(names, name)
+}
+
+// unknownVariables warns of variables that look like settings and are none: a limit that
+// somebody misspelt is not in force.
+func unknownVariables(environment []string) (warnings []string) {
+	var known []string
+	for _, f := range daemonFlags() {
+		known = append(known, variable(f.Names()[0])...)
+	}
+	for _, setting := range environment {
+		name, _, _ := strings.Cut(setting, "=")
+		if !strings.HasPrefix(name, "MSGBUSD_") || slices.Contains(known, name) {
+			continue
+		}
+		warning := "the variable " + name + " is no setting, and changes nothing"
+		if near := nearest(known, name); near != "" {
+			warning += "; did you mean " + near + "?"
+		}
+		warnings = append(warnings, warning)
+	}
+	return warnings
 }
 
 // nearest returns the name that is at most two letters away, or "".
