@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -68,22 +69,28 @@ type TwinView struct {
 type Console struct {
 	opts     Options
 	store    *backlog.Store
-	pages    map[string]*template.Template
+	pages    func() (map[string]*template.Template, error) // read when somebody looks: most relays nobody looks at
 	sessions *sessions
 	live     *live
 }
 
 // New returns a console over the store of a relay. [Console.Run] must run for its rates.
-func New(opts Options, store *backlog.Store) (*Console, error) {
-	c := &Console{opts: opts, store: store, pages: make(map[string]*template.Template), sessions: newSessions(time.Now), live: newLive()}
+func New(opts Options, store *backlog.Store) *Console {
+	c := &Console{opts: opts, store: store, sessions: newSessions(time.Now), live: newLive()}
+	c.pages = sync.OnceValues(c.readPages)
+	return c
+}
+
+func (c *Console) readPages() (map[string]*template.Template, error) {
+	pages := make(map[string]*template.Template)
 	for _, name := range []string{"overview", "lanes", "lane", "queues", "queue", "backlog", "request", "dead", "letter", "trace", "twins", "settings", "login", "problem"} {
 		page, err := template.New("layout.html").Funcs(c.functions()).ParseFS(files, "templates/layout.html", "templates/requests.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("read the page %s: %w", name, err)
 		}
-		c.pages[name] = page
+		pages[name] = page
 	}
-	return c, nil
+	return pages, nil
 }
 
 // functions are what the templates call.
@@ -213,7 +220,11 @@ func (c *Console) showAs(w http.ResponseWriter, req *http.Request, status int, n
 		}
 	}
 	var out bytes.Buffer
-	if err := c.pages[name].Execute(&out, p); err != nil {
+	pages, err := c.pages()
+	if err == nil {
+		err = pages[name].Execute(&out, p)
+	}
+	if err != nil {
 		c.opts.Log.Error().Err(err).Str("page", name).Msg("cannot show a page of the console: please report this")
 		http.Error(w, "this page cannot be shown; the log says why", http.StatusInternalServerError)
 		return

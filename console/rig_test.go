@@ -70,8 +70,7 @@ func start(t *testing.T, settings ...func(*console.Options)) *rig {
 	for _, set := range settings {
 		set(&opts)
 	}
-	r.console, err = console.New(opts, r.store)
-	r.must(err)
+	r.console = console.New(opts, r.store)
 	server := httptest.NewServer(r.console.Handler())
 	t.Cleanup(server.Close)
 	r.url = server.URL

@@ -46,7 +46,7 @@ func readConsole(c *cli.Context) (s consoleSettings, err error) {
 // knownMost is how many of the remembered twins the console lists.
 const knownMost = 1000
 
-func (d *daemonProcess) newConsole() (*console.Console, error) {
+func (d *daemonProcess) newConsole() *console.Console {
 	s := d.settings
 	return console.New(console.Options{
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,

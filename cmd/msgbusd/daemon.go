@@ -114,9 +114,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	d.tuner.join(func(t tunable) { d.store.SetBounds(t.bounds) })
 	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log, Observer: d.metrics})
 	d.metrics.Watch(d.store, d.twins)
-	if d.console, err = d.newConsole(); err != nil {
-		return nil, err
-	}
+	d.console = d.newConsole()
 	if d.public, err = net.Listen("tcp", s.listen); err != nil {
 		return nil, withHint(fmt.Errorf("listen for other relays: %w", err), "is another msgbusd running? --listen takes another address")
 	}
