@@ -69,8 +69,7 @@ func (s *Store) DeadLetter(ctx context.Context, id string) (*DeadLetter, error) 
 // buriedAt reads the time that the id of a dead letter begins with.
 func buriedAt(id string) time.Time {
 	text, _, _ := strings.Cut(id, "-")
-	ms, _ := strconv.ParseInt(text, 10, 64)
-	return time.UnixMilli(ms)
+	return milliseconds(text)
 }
 
 // ErrNoRetry: a dead letter came from no list that it could be put back to.

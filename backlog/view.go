@@ -255,7 +255,7 @@ func (s *Store) ViewRequests(ctx context.Context, twin uint32, skip, most int) (
 			break
 		}
 	}
-	views, err = s.viewRequests(ctx, uids)
+	views, err = s.ViewNamed(ctx, uids...)
 	return views, total, err
 }
 
@@ -282,7 +282,7 @@ func (s *Store) viewNames(ctx context.Context, from int64) ([]string, error) {
 
 // ViewRequest returns one request of the backlog, or msgbus.ErrNotFound.
 func (s *Store) ViewRequest(ctx context.Context, uid string) (RequestView, error) {
-	views, err := s.viewRequests(ctx, []string{uid})
+	views, err := s.ViewNamed(ctx, uid)
 	if err != nil {
 		return RequestView{}, err
 	}
@@ -292,7 +292,8 @@ func (s *Store) ViewRequest(ctx context.Context, uid string) (RequestView, error
 	return views[0], nil
 }
 
-func (s *Store) viewRequests(ctx context.Context, uids []string) ([]RequestView, error) {
+// ViewNamed returns those of some requests that have not ended, in their order.
+func (s *Store) ViewNamed(ctx context.Context, uids ...string) ([]RequestView, error) {
 	if len(uids) == 0 {
 		return nil, nil
 	}

@@ -86,15 +86,19 @@ func rankTroubles(ctx context.Context, s *backlog.Store, o *Overview) error {
 	if len(o.Troubled) > troubles {
 		o.Troubled = o.Troubled[:troubles]
 	}
-	for n, t := range o.Troubled {
-		if t.Oldest == "" {
-			continue
+	var uids []string
+	for _, t := range o.Troubled {
+		if t.Oldest != "" {
+			uids = append(uids, t.Oldest)
 		}
-		if v, err := s.ViewRequest(ctx, t.Oldest); err == nil { // else it has just ended
-			o.Troubled[n].OldestSince = v.Admitted
-		} else if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	}
+	views, err := s.ViewNamed(ctx, uids...)
+	if err != nil {
+		return err
+	}
+	for _, v := range views { // without those that have just ended
+		at := slices.IndexFunc(o.Troubled, func(t Trouble) bool { return t.Oldest == v.UID })
+		o.Troubled[at].OldestSince = v.Admitted
 	}
 	return nil
 }

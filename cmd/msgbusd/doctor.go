@@ -50,25 +50,16 @@ func doctor(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	rdb, err := localRedis(c)
+	store, err := localStore(c)
 	if err != nil {
 		return unanswered(s, c, err)
-	}
-	defer rdb.Close()
-	opts, err := readRedis(c)
-	if err != nil {
-		return err
-	}
-	store, err := backlog.Open(backlog.Options{Redis: opts, Prefix: c.String("redis-prefix")})
-	if err != nil {
-		return err
 	}
 	defer store.Close()
 	d, err := examine(c.Context, store)
 	if err != nil {
 		return withHint(fmt.Errorf("cannot examine what is kept: %w", err), "does the user of --redis have the rights that the relay has?")
 	}
-	if d.Relay, err = examineRelay(c, rdb); err != nil {
+	if d.Relay, err = examineRelay(c, store); err != nil {
 		return err
 	}
 	d.judge()

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -68,14 +68,10 @@ func doctorFlags() []cli.Flag {
 	return flags
 }
 
-func examineRelay(c *cli.Context, rdb *redis.Client) (relayFacts, error) {
+func examineRelay(c *cli.Context, store *backlog.Store) (relayFacts, error) {
 	f := relayFacts{registered: true}
-	before := time.Now()
-	now, err := rdb.Time(c.Context).Result()
-	if err != nil {
-		return f, fmt.Errorf("read Redis's clock: %w", err)
-	}
-	f.ClockMs = now.Sub(before.Add(time.Since(before) / 2)).Milliseconds()
+	offset, _ := store.ClockOffset() // which was read
+	f.ClockMs = offset.Milliseconds()
 	if c.String("admin-tls-cert") == "" {
 		f.Ready = readyAt(c.Context, c.String("admin-listen"))
 	} else {

@@ -36,20 +36,30 @@ func inspecting(s streams, least, most int, do func(*inspection) error) cli.Acti
 		if n := c.NArg(); n < least || most >= 0 && n > most {
 			return withHint(usageError("%s takes %s", c.Command.HelpName, arguments(least, most)), "%s; options stand before the arguments", strings.TrimSpace(c.Command.UsageText))
 		}
-		opts, err := readRedis(c)
-		if err != nil {
-			return err
-		}
-		store, err := backlog.Open(backlog.Options{Redis: opts, Prefix: c.String("redis-prefix")})
+		store, err := localStore(c)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
-		if err := store.ReadClock(c.Context); err != nil {
-			return noRedis(opts.Addr, err)
-		}
 		return do(&inspection{s, c, store})
 	}
+}
+
+// localStore opens what is kept in the Redis that the options name, and reads its clock.
+func localStore(c *cli.Context) (*backlog.Store, error) {
+	opts, err := readRedis(c)
+	if err != nil {
+		return nil, err
+	}
+	store, err := backlog.Open(backlog.Options{Redis: opts, Prefix: c.String("redis-prefix")})
+	if err != nil {
+		return nil, err
+	}
+	if err := store.ReadClock(c.Context); err != nil {
+		_ = store.Close()
+		return nil, noRedis(opts.Addr, err)
+	}
+	return store, nil
 }
 
 func arguments(least, most int) string {

@@ -63,12 +63,17 @@ func (i *inspection) when(v backlog.LaneView) string {
 	return i.until(v.At)
 }
 
-func showLane(i *inspection) error {
+// lane reads the lane that the first argument names.
+func (i *inspection) lane() (backlog.LaneView, error) {
 	twins, err := i.twins()
 	if err != nil {
-		return err
+		return backlog.LaneView{}, err
 	}
-	lane, err := i.store.ViewLane(i.Context.Context, twins[0])
+	return i.store.ViewLane(i.Context.Context, twins[0])
+}
+
+func showLane(i *inspection) error {
+	lane, err := i.lane()
 	if err != nil {
 		return err
 	}
@@ -143,11 +148,7 @@ func (i *inspection) retryLane(ctx context.Context, twin uint32) (bool, error) {
 }
 
 func dropLane(i *inspection) error {
-	twins, err := i.twins()
-	if err != nil {
-		return err
-	}
-	lane, err := i.store.ViewLane(i.Context.Context, twins[0])
+	lane, err := i.lane()
 	if err != nil {
 		return err
 	}
