@@ -274,3 +274,21 @@ func TestPoisonThatIsTriedAgainIsNoSuspect(t *testing.T) {
 		wantEqual(r, "what comes again", fmt.Sprint(c.Messages, c.Poison), "[killer] false")
 	})
 }
+
+// An app writes over the key under which the ends of requests are kept for traces: that
+// must cost the traces, and no request its end.
+//
+// Broken by: call instead of pcall in note_ended.
+func TestRequestEndsThoughNobodyCanNoteIt(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		uid := r.admit(s, request(1002))[0]
+		r.must(r.rdb.Set(r.Context(), "msgbus.system.ended", "text", 0).Err())
+		outcomes, err := s.Answer(r.Context(), nil, []msgbus.Answer{{Entry: r.entry(s, uid), Position: -1, Body: []byte("the answer")}})
+		r.must(err)
+		wantEqual(r, "its end", fmt.Sprint(outcomes), "[answered]")
+		stats, err := s.Stats(r.Context())
+		r.must(err)
+		wantEqual(r, "answered and waiting", fmt.Sprint(stats.Answered, stats.Waiting), "1 0")
+	})
+}

@@ -72,10 +72,11 @@ local function list_length(key)
 end
 
 -- note_ended keeps what became of requests in the latest steps, for who asks later: a
--- line each, of 'asked' for requests of this twin and of 'served' for others'.
+-- line each, of 'asked' for requests of this twin and of 'served' for others'. A key
+-- that somebody else wrote over costs no message.
 local function note_ended(ended, kind, lines)
   if #lines > 0 then
-    redis.call('XADD', ended, 'MAXLEN', '~', '1000', '*', kind, table.concat(lines, '\n'))
+    redis.pcall('XADD', ended, 'MAXLEN', '~', '1000', '*', kind, table.concat(lines, '\n'))
   end
 end
 
