@@ -292,3 +292,30 @@ func TestRequestEndsThoughNobodyCanNoteIt(t *testing.T) {
 		wantEqual(r, "answered and waiting", fmt.Sprint(stats.Answered, stats.Waiting), "1 0")
 	})
 }
+
+// A million requests that end together must not leave a copy of their ends in Redis:
+// what traces need has a bound however large the steps are.
+//
+// Broken by: a bound on the number of steps only.
+func TestWhatIsKeptOfEndedRequestsIsBounded(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		const each, steps = 256, 100
+		requests := make([]*msgbus.Message, each)
+		for i := range requests {
+			requests[i] = request(1002)
+		}
+		for range steps {
+			var answers []msgbus.Answer
+			for _, uid := range r.admit(s, requests...) {
+				answers = append(answers, msgbus.Answer{Entry: r.entry(s, uid), Position: -1, Body: []byte("the answer")})
+			}
+			_, err := s.Answer(r.Context(), nil, answers)
+			r.must(err)
+		}
+		// Redis trims whole nodes, and may keep some entries more.
+		if kept := each * r.rdb.XLen(r.Context(), "msgbus.system.ended").Val(); kept < 16_384 || kept > 20_000 {
+			r.Errorf("the ends of %d requests are kept, want those of the latest 16,384", kept)
+		}
+	})
+}

@@ -72,11 +72,13 @@ local function list_length(key)
 end
 
 -- note_ended keeps what became of requests in the latest steps, for who asks later: a
--- line each, of 'asked' for requests of this twin and of 'served' for others'. A key
--- that somebody else wrote over costs no message.
+-- line each, of 'asked' for requests of this twin and of 'served' for others'. Those are
+-- the latest 1,000 steps, or less if they are so large that it would be more than 16,384
+-- requests. A key that somebody else wrote over costs no message.
 local function note_ended(ended, kind, lines)
   if #lines > 0 then
-    redis.pcall('XADD', ended, 'MAXLEN', '~', '1000', '*', kind, table.concat(lines, '\n'))
+    local steps = math.min(1000, math.ceil(16384 / #lines))
+    redis.pcall('XADD', ended, 'MAXLEN', '~', int(steps), '*', kind, table.concat(lines, '\n'))
   end
 end
 

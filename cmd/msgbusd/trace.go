@@ -29,7 +29,7 @@ func trace(i *inspection) error {
 	j, err := inspect.ReadJourney(i.Context.Context, i.store, uid)
 	if errors.Is(err, msgbus.ErrNotFound) {
 		return withHint(fmt.Errorf("nothing is known of %s here", uid),
-			"what ended before the latest 1,000 steps of this relay is forgotten; msgbusd dead ls lists what nobody could handle")
+			"only the latest thousands of requests that have ended are remembered; msgbusd dead ls lists what nobody could handle")
 	}
 	if err != nil {
 		return err
