@@ -2,17 +2,13 @@ package packages
 
 import (
 	"compress/gzip"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/msgbusd/msgbusd/internal/fleettest"
 )
@@ -35,7 +31,7 @@ func TestDebIsInstalledRemovedAndPurged(t *testing.T) {
 		"/usr/share/zsh/vendor-completions/_msgbusd":        0o644,
 		"/usr/share/doc/msgbusd/copyright":                  0o644,
 		"/usr/share/doc/msgbusd/README.md":                  0o644,
-		"/etc/msgbusd":                                      0o750 | fs.ModeDir,
+		"/etc/msgbusd":                                      0o755 | fs.ModeDir,
 		"/etc/msgbusd/msgbusd.env.example":                  0o644,
 	} {
 		if got, ok := m.files()[name]; !ok || got != mode {
@@ -118,7 +114,7 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 	b.Daemon.AwaitReady()
 	service := b.Serve("work", func(m fleettest.Message) (string, error) { return m.Data(), nil })
 
-	l := newLoad(a, b.ID)
+	l := fleettest.NewLoad(a, b.ID)
 	service.Next(t) // it flows
 	m.dpkg("--install", packageOf(t, v2, "deb"))
 	m.wantTold("daemon-reload", "--no-block try-restart msgbusd.service")
@@ -128,8 +124,8 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 		s.Daemon.Stop()
 		s.Start()
 	}
-	l.goOn() // through the new ones
-	all := l.end()
+	l.GoOn() // through the new ones
+	all := l.End()
 
 	a.AwaitQuiet()
 	b.AwaitQuiet()
@@ -142,76 +138,6 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 	}
 
 	m.dpkg("--purge", "msgbusd")
-}
-
-// A load is apps that ask a twin, one request after the other each, until they are
-// told to end.
-type load struct {
-	site    *fleettest.Site
-	dst     uint32
-	ended   chan struct{}
-	apps    sync.WaitGroup
-	pushed  atomic.Int64
-	replied atomic.Int64
-}
-
-func newLoad(site *fleettest.Site, dst uint32) *load {
-	l := &load{site: site, dst: dst, ended: make(chan struct{})}
-	const apps = 4
-	for range apps {
-		l.apps.Go(l.ask)
-	}
-	site.T.Cleanup(func() { l.apps.Wait() }) // if the test fails before end, they end with its context
-	return l
-}
-
-func (l *load) ask() {
-	ctx, s := l.site.T.Context(), l.site
-	next := time.NewTicker(10 * time.Millisecond)
-	defer next.Stop()
-	for {
-		select {
-		case <-l.ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-next.C:
-		}
-		n := strconv.FormatInt(l.pushed.Add(1)-1, 10)
-		m := fleettest.Request("work", n, l.dst).With("ret", "ret-"+n)
-		err := s.RDB.RPush(ctx, s.Prefix+".system.local", m.String()).Err()
-		var got []string
-		if err == nil {
-			got, err = s.RDB.BLPop(ctx, fleettest.Patience, "ret-"+n).Result()
-		}
-		if err != nil {
-			s.T.Errorf("request %s has no reply: %v", n, err)
-			return
-		}
-		if reply, err := fleettest.ParseMessage(got[1]); err != nil || reply.Text("err") != "" || reply.Data() != n {
-			s.T.Errorf("the reply to %s is %s (%v)", n, got[1], err)
-		}
-		l.replied.Add(1)
-	}
-}
-
-// goOn waits until a hundred more have their replies.
-func (l *load) goOn() {
-	l.site.T.Helper()
-	until := l.replied.Load() + 100
-	fleettest.Eventually(l.site.T, "requests flow", func() error {
-		if got := l.replied.Load(); got < until {
-			return fmt.Errorf("%d replies, not %d yet", got, until)
-		}
-		return nil
-	})
-}
-
-// end returns how many requests there were.
-func (l *load) end() int {
-	close(l.ended)
-	l.apps.Wait()
-	return int(l.pushed.Load())
 }
 
 func unzipped(t *testing.T, name string) string {
