@@ -299,7 +299,11 @@ func errorsOf(twin uint32, outcomes []transfer.Outcome) []error {
 		switch o.Word {
 		case transfer.Accepted:
 		case transfer.Later:
-			errs[i] = &msgbus.Deferral{Reason: o.Reason, Detail: fmt.Sprintf("twin %d takes it later: %s", twin, o.Reason), After: time.Duration(o.After) * time.Second}
+			why := fmt.Sprintf("twin %d takes it later: %s", twin, o.Reason)
+			if o.Reason == msgbus.QueueFull {
+				why = fmt.Sprintf("the queue of the command is full at twin %d", twin)
+			}
+			errs[i] = &msgbus.Deferral{Reason: o.Reason, Detail: why, After: time.Duration(o.After) * time.Second}
 		default:
 			errs[i] = msgbus.Refuse(msgbus.RefusedByPeer, "twin %d refused the message: %s", twin, o.Reason)
 		}
