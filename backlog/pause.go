@@ -2,6 +2,7 @@ package backlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -12,10 +13,32 @@ func (s *Store) PauseLane(ctx context.Context, twin uint32) (bool, error) {
 	return s.pauseLane(ctx, twin, true)
 }
 
-// ResumeLane lets the lane to a twin go on, at once. For one that is not paused that
-// ends its rest. It tells whether the lane was paused.
+// ResumeLane lets the lane to a twin go on, at once. It tells whether the lane was
+// paused; [Store.RetryLane] is for one that is not.
 func (s *Store) ResumeLane(ctx context.Context, twin uint32) (bool, error) {
 	return s.pauseLane(ctx, twin, false)
+}
+
+// ErrPaused: an operator has paused a lane, which only [Store.ResumeLane] undoes.
+var ErrPaused = errors.New("is paused")
+
+// RetryLane ends the rest of the lane to a twin: it is due now. It returns ErrPaused,
+// and changes nothing, when the lane is paused.
+func (s *Store) RetryLane(ctx context.Context, twin uint32) error {
+	lane, err := s.ViewLane(ctx, twin)
+	if err != nil {
+		return err
+	}
+	paused := lane.State == LanePaused
+	if !paused {
+		if paused, err = s.ResumeLane(ctx, twin); err == nil && paused { // since it was looked at
+			_, err = s.PauseLane(ctx, twin)
+		}
+	}
+	if err == nil && paused {
+		err = fmt.Errorf("the lane to twin %d %w", twin, ErrPaused)
+	}
+	return err
 }
 
 func (s *Store) pauseLane(ctx context.Context, twin uint32, paused bool) (bool, error) {

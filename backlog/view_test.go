@@ -317,5 +317,24 @@ func TestWhatIsKeptOfEndedRequestsIsBounded(t *testing.T) {
 		if kept := each * r.rdb.XLen(r.Context(), "msgbus.system.ended").Val(); kept < 16_384 || kept > 20_000 {
 			r.Errorf("the ends of %d requests are kept, want those of the latest 16,384", kept)
 		}
+
+// One operator pauses a lane and another, or a script of his, retries what waits on it:
+// then the twin is called that was to be left alone.
+func TestRetryLiftsNoPause(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		r.admit(s, request(1002))
+		r.fetch(s, 1002)
+		r.fail(s, 1002, unreachable())
+		r.must(s.RetryLane(r.Context(), 1002))
+		wantEqual(r, "what is sent after a retry", len(r.fetch(s, 1002).Parcels), 1)
+		r.fail(s, 1002, unreachable())
+
+		_, err := s.PauseLane(r.Context(), 1002)
+		r.must(err)
+		r.unchanged("a retry of a paused lane", func() { r.wantErr(s.RetryLane(r.Context(), 1002), backlog.ErrPaused) })
+		_, err = s.ResumeLane(r.Context(), 1002)
+		r.must(err)
+		wantEqual(r, "what is sent once it is resumed", len(r.fetch(s, 1002).Parcels), 1)
 	})
 }

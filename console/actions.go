@@ -31,12 +31,18 @@ func (c *Console) done(w http.ResponseWriter, req *http.Request, to, format stri
 	http.Redirect(w, req, Path+to, http.StatusSeeOther)
 }
 
-// resumed says what letting a lane go on has done.
-func resumed(twin uint32, wasPaused bool) string {
-	if wasPaused {
-		return fmt.Sprintf("The lane to twin %d goes on: it is not paused any more.", twin)
+// retryLane has a lane that is not paused tried now, and goes back to a page that says so.
+func (c *Console) retryLane(w http.ResponseWriter, req *http.Request, twin uint32, to string) error {
+	err := c.store.RetryLane(req.Context(), twin)
+	switch {
+	case err == nil:
+		c.done(w, req, to, "The lane to twin %d is due now.", twin)
+	case errors.Is(err, backlog.ErrPaused):
+		c.refuse(w, req, http.StatusConflict, fmt.Sprintf("The lane to twin %d is paused.", twin),
+			fmt.Sprintf("Resume lets it go on, on the page of the lane; or msgbusd lane resume %d.", twin))
+		return nil
 	}
-	return fmt.Sprintf("The lane to twin %d is due now.", twin)
+	return err
 }
 
 func (c *Console) changeLane(w http.ResponseWriter, req *http.Request) {
@@ -52,11 +58,12 @@ func (c *Console) changeLane(w http.ResponseWriter, req *http.Request) {
 		if _, err = c.store.PauseLane(req.Context(), twin); err == nil {
 			c.done(w, req, to, "The lane to twin %d is paused.", twin)
 		}
-	case "resume", "retry":
-		var was bool
-		if was, err = c.store.ResumeLane(req.Context(), twin); err == nil {
-			c.done(w, req, to, "%s", resumed(twin, was))
+	case "resume":
+		if _, err = c.store.ResumeLane(req.Context(), twin); err == nil {
+			c.done(w, req, to, "The lane to twin %d goes on: it is not paused any more.", twin)
 		}
+	case "retry":
+		err = c.retryLane(w, req, twin, to)
 	default:
 		err = msgbus.ErrNotFound
 	}
@@ -82,10 +89,7 @@ func (c *Console) changeRequest(w http.ResponseWriter, req *http.Request) {
 			c.refuse(w, req, http.StatusConflict, fmt.Sprintf("This request waits on no lane: twin %d has it.", view.Twin), "It ends with the reply, or at its deadline.")
 			return
 		}
-		var was bool
-		if was, err = c.store.ResumeLane(req.Context(), view.Twin); err == nil {
-			c.done(w, req, "/backlog/"+url.PathEscape(uid), "%s", resumed(view.Twin, was))
-		}
+		err = c.retryLane(w, req, view.Twin, "/backlog/"+url.PathEscape(uid))
 	default:
 		err = msgbus.ErrNotFound
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
-// An operator presses a button of a lane, is told that it is done, and nothing happens.
+// An operator presses a button of a lane, is told that it is done, and nothing happens; or
+// a try lifts the pause by which another keeps a twin from being called.
 func TestLaneIsPausedResumedAndTried(t *testing.T) {
 	r := start(t)
 	r.inTrouble()
@@ -18,6 +19,8 @@ func TestLaneIsPausedResumedAndTried(t *testing.T) {
 	v.wantDone(v.press("/lanes/1002/pause"), "The lane to twin 1002 is paused.")
 	wantEqual(t, "the lane", string(r.lane(1002).State), "paused")
 	wantEqual(t, "what is sent on it", len(r.fetch(1002).Parcels), 0)
+	v.want(v.press("/lanes/1002/retry"), http.StatusConflict, "The lane to twin 1002 is paused.", "msgbusd lane resume 1002")
+	wantEqual(t, "the lane that was to be tried", string(r.lane(1002).State), "paused")
 	v.wantDone(v.press("/lanes/1002/resume"), "The lane to twin 1002 goes on: it is not paused any more.")
 	wantEqual(t, "what is sent on it", len(r.fetch(1002).Parcels), 1)
 
@@ -37,8 +40,9 @@ func TestRequestIsTriedAndDropped(t *testing.T) {
 	v := r.signIn()
 	v.wantDone(v.press("/backlog/"+w.failing+"/retry"), "The lane to twin 1002 is due now.")
 	wantEqual(t, "what is sent", r.fetch(1002).Parcels[0].ID, w.failing)
-	v.wantDone(v.press("/backlog/"+w.paused+"/retry"), "The lane to twin 1003 goes on: it is not paused any more.")
-	wantEqual(t, "what is sent", r.fetch(1003).Parcels[0].ID, w.paused)
+	v.want(v.press("/backlog/"+w.paused+"/retry"), http.StatusConflict, "The lane to twin 1003 is paused.", "msgbusd lane resume 1003")
+	wantEqual(t, "its lane", string(r.lane(1003).State), "paused")
+	v.want(v.get("/backlog/"+w.paused), http.StatusOK, `action="/console/lanes/1003/resume"`)
 	v.want(v.press("/backlog/"+w.sent+"/retry"), http.StatusConflict, "twin 1005 has it")
 
 	v.wantDone(v.press("/backlog/"+w.putOff+"/drop"), "Request "+w.putOff+" has ended, with an error to its app.")

@@ -136,14 +136,10 @@ func (i *inspection) lanes(done string, do func(context.Context, uint32) (bool, 
 
 // retryLane ends the rest of a lane that is not paused.
 func (i *inspection) retryLane(ctx context.Context, twin uint32) (bool, error) {
-	lane, err := i.store.ViewLane(ctx, twin)
-	if err != nil {
-		return false, err
+	err := i.store.RetryLane(ctx, twin)
+	if errors.Is(err, backlog.ErrPaused) {
+		err = withHint(err, "msgbusd lane resume %d lets it go on", twin)
 	}
-	if lane.State == backlog.LanePaused {
-		return false, withHint(fmt.Errorf("lane %d is paused", twin), "msgbusd lane resume %d", twin)
-	}
-	_, err = i.store.ResumeLane(ctx, twin)
 	return err == nil, err
 }
 
