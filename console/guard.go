@@ -20,8 +20,12 @@ import (
 const (
 	sessionLife  = 12 * time.Hour
 	mostSessions = 100
-	// mostGuesses is how many wrong tokens are answered in a minute: after that even
-	// the right one has to wait.
+	// mostGuesses is how many wrong tokens of a minute are logged; who brings more is
+	// told to come again later. The right one is taken all the same: else anybody who
+	// reaches the port could lock the operator out, and who comes through a proxy or a
+	// tunnel has the same address as others. What keeps guesses from fitting is the
+	// length of the token: cmd/msgbusd takes none of less than 16 characters. To hold
+	// the answers back would slow nobody who guesses, since he need not wait for them.
 	mostGuesses = 10
 )
 
@@ -92,7 +96,7 @@ type visitor struct {
 	bearer    bool   // by the token itself: a program, which no other site can make ask
 	session   string // the cookie of one who has signed in
 	csrf      string // what forms must bring back
-	mustWait  bool   // since too many tokens were wrong
+	mustWait  bool   // the token is wrong, as were too many before it
 }
 
 type visitorKey struct{}
@@ -112,7 +116,7 @@ func (c *Console) identify(req *http.Request) visitor {
 		switch c.guess(req, token) {
 		case rightToken:
 			return visitor{mayChange: true, bearer: true}
-		case noMoreTokens:
+		case wrongAgain:
 			return visitor{mustWait: true}
 		}
 		return visitor{}
@@ -124,7 +128,8 @@ func (c *Console) identify(req *http.Request) visitor {
 	return visitor{mayChange: true, session: cookie.Value, csrf: csrfOf(cookie.Value)}
 }
 
-// guess is that of the sessions, and tells the log of tokens that are wrong.
+// guess is that of the sessions, and tells the log of tokens that are wrong, as many as
+// it may.
 func (c *Console) guess(req *http.Request, token string) verdict {
 	v := c.sessions.guess(token, c.opts.Token)
 	if v == wrongToken {
@@ -183,10 +188,10 @@ func (c *Console) askToken(w http.ResponseWriter, req *http.Request) {
 	http.Redirect(w, req, Path+"/login", http.StatusSeeOther)
 }
 
-// tooMany is for whoever brings a token after too many wrong ones.
+// tooMany is for whoever brings a wrong token after too many others.
 func (c *Console) tooMany(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Retry-After", "60")
-	c.refuse(w, req, http.StatusTooManyRequests, "Too many tokens were wrong.", "In a minute the right one is taken again; who has signed in can go on.")
+	c.refuse(w, req, http.StatusTooManyRequests, "That is not the token, as many before it.", "The right one is in the file of --admin-token-file. Who brings wrong ones stands in the log.")
 }
 
 func (c *Console) login(w http.ResponseWriter, req *http.Request) {
@@ -198,7 +203,7 @@ func (c *Console) login(w http.ResponseWriter, req *http.Request) {
 	case wrongToken:
 		c.showAs(w, req, http.StatusUnauthorized, "login", "Sign in", problem{What: "That is not the token."})
 		return
-	case noMoreTokens:
+	case wrongAgain:
 		c.tooMany(w, req)
 		return
 	}
@@ -241,21 +246,21 @@ type verdict int
 const (
 	wrongToken verdict = iota
 	rightToken
-	noMoreTokens // it was not looked at
+	wrongAgain // and so were mostGuesses others of this minute
 )
 
 // guess tells whether a token is the right one, and counts those that are not.
 func (s *sessions) guess(token, right string) verdict {
+	a, b := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(right))
+	if subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
+		return rightToken
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.guesses = slices.DeleteFunc(s.guesses, func(t time.Time) bool { return now.Sub(t) >= time.Minute })
 	if len(s.guesses) >= mostGuesses {
-		return noMoreTokens
-	}
-	a, b := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(right))
-	if subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
-		return rightToken
+		return wrongAgain
 	}
 	s.guesses = append(s.guesses, now)
 	return wrongToken
