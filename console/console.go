@@ -132,8 +132,11 @@ func (c *Console) functions() template.FuncMap {
 		"path":    url.PathEscape,
 		"spark":   spark,
 		"last": func(c chart) string {
-			if len(c.Values) == 0 {
-				return "–"
+			switch len(c.Values) {
+			case 0:
+				return "no reading yet"
+			case 1:
+				return fmt.Sprintf("%.0f, one reading", c.Values[0])
 			}
 			return fmt.Sprintf("%.0f now, at most %.0f", c.Values[len(c.Values)-1], slices.Max(c.Values))
 		},

@@ -113,24 +113,26 @@ func (l *live) charts() []chart {
 	return []chart{answered, waiting, failing}
 }
 
-// spark draws a chart as a line of the page.
+// spark draws a chart as a line of the page; one reading is a dot, which is a line from a
+// point to itself.
 func spark(c chart) template.HTML {
 	const width, height = 240, 48
 	most := 1.0
 	for _, v := range c.Values {
 		most = max(most, v)
 	}
+	class, first, values := "", 0.0, c.Values
+	step := width / max(1, float64(len(values)-1))
+	if len(values) == 1 {
+		class, first, step, values = ` class="dot"`, width/2, 0, append(values, values[0])
+	}
 	var points strings.Builder
-	for i, v := range c.Values {
-		x := float64(width)
-		if len(c.Values) > 1 {
-			x = width * float64(i) / float64(len(c.Values)-1)
-		}
-		fmt.Fprintf(&points, "%.1f,%.1f ", x, height-2-(height-4)*v/most)
+	for i, v := range values {
+		fmt.Fprintf(&points, "%.1f,%.1f ", first+step*float64(i), height-2-(height-4)*v/most)
 	}
 	return template.HTML(fmt.Sprintf(
-		`<svg viewBox="0 0 %d %d" role="img" aria-label="%s over the last minutes, at most %.0f" preserveAspectRatio="none"><polyline points="%s"/></svg>`,
-		width, height, template.HTMLEscapeString(c.Name), most, strings.TrimSpace(points.String())))
+		`<svg viewBox="0 0 %d %d" role="img" aria-label="%s over the last minutes, at most %.0f" preserveAspectRatio="none"><polyline%s points="%s"/></svg>`,
+		width, height, template.HTMLEscapeString(c.Name), most, class, strings.TrimSpace(points.String())))
 }
 
 // events tells an open page how the relay fares, as server-sent events.

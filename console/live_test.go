@@ -123,3 +123,19 @@ func TestChartsAreBoundedAndKnowNoNegativeRates(t *testing.T) {
 	look(at.Add(time.Second), 0)
 	v.want(v.get("/"), http.StatusOK, "<polyline")
 }
+
+// An operator opens the page just after the start, and sees empty frames where there is
+// something to see.
+func TestChartOfOneReadingShowsIt(t *testing.T) {
+	r := start(t)
+	v := r.visit()
+	v.want(v.get("/"), http.StatusOK, "waiting, requests: no reading yet")
+	r.console.Look(&inspect.Overview{At: time.Now(), Stats: backlog.Stats{Waiting: 7}})
+	a := v.get("/")
+	v.want(a, http.StatusOK, "answered, a second: no reading yet", "waiting, requests: 7, one reading", `<polyline class="dot" points="120.0,2.0 120.0,2.0"/>`)
+	wantEqual(t, "charts with a dot", strings.Count(a.body, `class="dot"`), 2)
+	r.console.Look(&inspect.Overview{At: time.Now().Add(5 * time.Second), Stats: backlog.Stats{Waiting: 5}})
+	a = v.get("/")
+	v.want(a, http.StatusOK, "waiting, requests: 5 now, at most 7", `<polyline points="0.0,2.0 240.0,14.6"/>`)
+	wantEqual(t, "charts with a dot", strings.Count(a.body, `class="dot"`), 1) // rates need two looks
+}
