@@ -5,7 +5,9 @@ DESTDIR ?=
 BINDIR   = $(PREFIX)/bin
 UNITDIR  = $(PREFIX)/lib/systemd/system
 DOCDIR   = $(PREFIX)/share/doc/msgbusd
-DOCS     = LICENSE README.md CHANGELOG.md docs/settings.md systemd/msgbusd.env.example systemd/msgbusd.yaml.example
+# Where they stand in the tree, so that their links lead somewhere.
+DOCS     = LICENSE $(wildcard *.md docs/*.md docs/*.sh docs/monitoring/*) systemd/msgbusd.env.example systemd/msgbusd.yaml.example
+DOCDIRS  = docs/monitoring docs systemd
 MANDIR   = $(PREFIX)/share/man/man1
 BASHDIR  = $(PREFIX)/share/bash-completion/completions
 FISHDIR  = $(PREFIX)/share/fish/vendor_completions.d
@@ -110,14 +112,15 @@ install: $(BIN) ## install under PREFIX (/usr/local), below DESTDIR if that is s
 	$(HOSTBIN) completion fish >$(DESTDIR)$(FISHDIR)/msgbusd.fish
 	$(HOSTBIN) completion zsh >$(DESTDIR)$(ZSHDIR)/_msgbusd
 	chmod 0644 $(addprefix $(DESTDIR),$(WRITTEN))
-	install -m 0644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	install -d $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCDIRS))
+	for file in $(DOCS); do install -m 0644 $$file $(DESTDIR)$(DOCDIR)/$$file || exit; done
 
 WRITTEN = $(UNITDIR)/msgbusd.service $(MANDIR)/msgbusd.1 $(BASHDIR)/msgbusd $(FISHDIR)/msgbusd.fish $(ZSHDIR)/_msgbusd
 
 uninstall: ## remove what make install put there
 	rm -f $(DESTDIR)$(BINDIR)/msgbusd $(addprefix $(DESTDIR),$(WRITTEN))
-	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(notdir $(DOCS)))
-	test ! -d $(DESTDIR)$(DOCDIR) || rmdir $(DESTDIR)$(DOCDIR)
+	rm -f $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS))
+	for dir in $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCDIRS)) $(DESTDIR)$(DOCDIR); do test ! -d $$dir || rmdir $$dir || exit; done
 
 packages: ## deb and rpm packages for ARCHES (amd64 and arm64), in DIST (dist)
 	GO='$(GO)' DIST='$(DIST)' VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/packages $(ARCHES)

@@ -317,6 +317,8 @@ func TestWhatIsKeptOfEndedRequestsIsBounded(t *testing.T) {
 		if kept := each * r.rdb.XLen(r.Context(), "msgbus.system.ended").Val(); kept < 16_384 || kept > 20_000 {
 			r.Errorf("the ends of %d requests are kept, want those of the latest 16,384", kept)
 		}
+	})
+}
 
 // One operator pauses a lane and another, or a script of his, retries what waits on it:
 // then the twin is called that was to be left alone.

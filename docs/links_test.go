@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,8 +14,43 @@ import (
 )
 
 // A reader who follows a link of any page lands where it says.
-func TestEveryLinkLeadsSomewhere(t *testing.T) {
-	root := os.DirFS("..")
+func TestEveryLinkLeadsSomewhere(t *testing.T) { wantNoWrongLinks(t, os.DirFS("..")) }
+
+// On a machine without this tree an operator reads what was installed, and the page that
+// he needs at night is not there.
+func TestInstalledPagesAreAllAndLeadSomewhere(t *testing.T) {
+	dest := t.TempDir()
+	makes := func(target string) {
+		t.Helper()
+		cmd := exec.Command("make", "-C", "..", "--no-print-directory", "--old-file="+bin+"/msgbusd", target, "BIN="+bin+"/msgbusd", "PREFIX=/usr", "DESTDIR="+dest)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("make %s: %v\n%s", target, err, out)
+		}
+	}
+	makes("install")
+	installed := filepath.Join(dest, "usr/share/doc/msgbusd")
+	wantNoWrongLinks(t, os.DirFS(installed), "httpapi/transfer/testdata/README.md") // for who writes a relay, and has the tree
+	ours, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(ours, "two-twins.sh", "monitoring/README.md", "monitoring/alerts.yml", "monitoring/grafana-dashboard.json") {
+		info, err := os.Stat(filepath.Join(installed, "docs", page))
+		switch {
+		case err != nil:
+			t.Errorf("it is not installed: %v", err)
+		case info.Mode().Perm() != 0o644:
+			t.Errorf("%s has mode %v, want 0644", page, info.Mode().Perm())
+		}
+	}
+	makes("uninstall")
+	if _, err := os.Stat(installed); err == nil {
+		t.Errorf("make uninstall leaves %s", installed)
+	}
+}
+
+func wantNoWrongLinks(t *testing.T, root fs.FS, but ...string) {
+	t.Helper()
 	pages := 0
 	err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -31,7 +67,9 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 			return err
 		}
 		for _, complaint := range wrongLinks(root, path, string(text)) {
-			t.Error(complaint)
+			if !slices.ContainsFunc(but, func(target string) bool { return strings.Contains(complaint, ": "+target+": ") }) {
+				t.Error(complaint)
+			}
 		}
 		return nil
 	})

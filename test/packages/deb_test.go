@@ -31,8 +31,9 @@ func TestDebIsInstalledRemovedAndPurged(t *testing.T) {
 		"/usr/share/zsh/vendor-completions/_msgbusd":        0o644,
 		"/usr/share/doc/msgbusd/copyright":                  0o644,
 		"/usr/share/doc/msgbusd/README.md":                  0o644,
-		"/etc/msgbusd":                                      0o755 | fs.ModeDir,
-		"/etc/msgbusd/msgbusd.env.example":                  0o644,
+		"/usr/share/doc/msgbusd/docs/troubleshooting.md":    0o644,
+		"/etc/msgbusd":                     0o755 | fs.ModeDir,
+		"/etc/msgbusd/msgbusd.env.example": 0o644,
 	} {
 		if got, ok := m.files()[name]; !ok || got != mode {
 			t.Errorf("%s: there %t, mode %v; want %v", name, ok, got, mode)

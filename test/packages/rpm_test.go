@@ -36,6 +36,10 @@ func TestRPMHoldsTheSame(t *testing.T) {
 		"/usr/share/fish/vendor_completions.d/msgbusd.fish 100644 root",
 		"/usr/share/zsh/site-functions/_msgbusd 100644 root",
 		"/usr/share/doc/msgbusd 40755 root",
+		"/usr/share/doc/msgbusd/docs 40755 root",
+		"/usr/share/doc/msgbusd/docs/monitoring 40755 root",
+		"/usr/share/doc/msgbusd/docs/troubleshooting.md 100644 root",
+		"/usr/share/doc/msgbusd/systemd 40755 root",
 		"/etc/msgbusd 40755 root",
 		"/etc/msgbusd/msgbusd.env.example 100644 root cn", // a configuration that is not replaced
 	} {
