@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +25,47 @@ type DeadLetter struct {
 	Bytes   int           `json:"bytes"`   // of all of it
 }
 
-// DeadLetters returns the latest dead letters, or those before one, no more than
-// `most` and of each message no more than so many bytes.
-func (s *Store) DeadLetters(ctx context.Context, before string, most, bytes int) ([]DeadLetter, error) {
+// deadStep is how many dead letters are read, or dropped, at once at most.
+const deadStep = 100
+
+// DeadLetters returns the latest dead letters of a reason, "" for any, or those before
+// one, no more than `most` and of each message no more than so many bytes. next is the
+// id before which there are more, or "".
+func (s *Store) DeadLetters(ctx context.Context, before string, reason msgbus.Reason, most, bytes int) (letters []DeadLetter, next string, err error) {
+	atOnce := min(most, deadStep-1) + 1 // one more, to tell whether there are more
+	for {
+		step, err := s.deadLetters(ctx, before, atOnce, bytes)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, l := range step {
+			before = l.ID
+			switch {
+			case reason != "" && reason != l.Reason:
+			case len(letters) == most:
+				return letters, next, nil
+			default:
+				letters, next = append(letters, l), l.ID
+			}
+		}
+		if len(step) < atOnce {
+			return letters, "", nil
+		}
+	}
+}
+
+// DeadIDs names all dead letters of a reason, "" for any, the latest first.
+func (s *Store) DeadIDs(ctx context.Context, reason msgbus.Reason) ([]string, error) {
+	letters, _, err := s.DeadLetters(ctx, "", reason, math.MaxInt, 0)
+	var ids []string
+	for _, l := range letters {
+		ids = append(ids, l.ID)
+	}
+	return ids, err
+}
+
+// deadLetters is one step of [Store.DeadLetters].
+func (s *Store) deadLetters(ctx context.Context, before string, most, bytes int) ([]DeadLetter, error) {
 	if before == "" {
 		before = "+"
 	}
@@ -106,12 +145,19 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id string) error {
 }
 
 // DropDeadLetters forgets dead letters for good, and says how many of them there were.
-func (s *Store) DropDeadLetters(ctx context.Context, ids ...string) (int64, error) {
+func (s *Store) DropDeadLetters(ctx context.Context, ids ...string) (dropped int64, err error) {
+	for step := range slices.Chunk(ids, deadStep) {
+		n, err := s.dropDeadLetters(ctx, step)
+		if err != nil {
+			return dropped, fmt.Errorf("drop dead letters: %w", translate(err))
+		}
+		dropped += n
+	}
+	return dropped, nil
+}
+
+func (s *Store) dropDeadLetters(ctx context.Context, ids []string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	n, err := s.rdb.XDel(ctx, s.keys.dead(), ids...).Result()
-	if err != nil {
-		return 0, fmt.Errorf("drop dead letters: %w", translate(err))
-	}
-	return n, nil
+	return s.rdb.XDel(ctx, s.keys.dead(), ids...).Result()
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -204,14 +206,14 @@ func TestDeadLetterGoesBackToWhereItCameFrom(t *testing.T) {
 		_, err = s.Answer(r.Context(), nil, []msgbus.Answer{{Entry: r.entry(s, uid), Position: -1, Body: []byte("the answer")}})
 		r.must(err)
 
-		letters, err := s.DeadLetters(r.Context(), "", 10, 3)
+		letters, _, err := s.DeadLetters(r.Context(), "", "", 10, 3)
 		r.must(err)
 		var out []string
 		for _, l := range letters {
 			out = append(out, fmt.Sprintf("%s %s %s %q %d", l.Queue, l.Reason, l.To, l.Message, l.Bytes))
 		}
 		wantEqual(r, "dead letters", strings.Join(out, "; "), `reply wrong_type app.ret "the" 10; local malformed  "not" 8`)
-		before, err := s.DeadLetters(r.Context(), letters[0].ID, 10, 3)
+		before, _, err := s.DeadLetters(r.Context(), letters[0].ID, "", 10, 3)
 		r.must(err)
 		wantEqual(r, "those before the first", len(before), 1)
 
@@ -230,6 +232,41 @@ func TestDeadLetterGoesBackToWhereItCameFrom(t *testing.T) {
 	})
 }
 
+// Of many dead letters an operator sees some twice, or some never, or is sent on to a
+// page on which there are none.
+func TestDeadLettersOfAReasonArePagedAndNamed(t *testing.T) {
+	onBoth(t, func(r *rig) {
+		s := r.join()
+		for n := range 250 {
+			r.must(r.rdb.XAdd(r.Context(), &redis.XAddArgs{Stream: "msgbus.system.dead", ID: fmt.Sprintf("%d-1", n+1),
+				Values: []string{"queue", "local", "reason", []string{"malformed", "poison"}[n%2], "message", "x"}}).Err())
+		}
+		for reason, total := range map[msgbus.Reason]int{"": 250, msgbus.Poison: 125, msgbus.BadVersion: 0} {
+			ids, err := s.DeadIDs(r.Context(), reason)
+			r.must(err)
+			wantEqual(r, "how many are named", len(ids), total)
+			var paged []string
+			for before, first := "", true; first || before != ""; first = false {
+				letters, next, err := s.DeadLetters(r.Context(), before, reason, 25, 1)
+				r.must(err)
+				for _, l := range letters {
+					paged = append(paged, l.ID)
+				}
+				if before = next; next != "" && len(letters) != 25 || next == "" && len(letters) != min(total, 25) {
+					r.Errorf("a page of %q has %d, and the next begins before %q", reason, len(letters), next)
+				}
+			}
+			wantEqual(r, "the ids of the pages", fmt.Sprint(paged), fmt.Sprint(ids))
+		}
+		ids, err := s.DeadIDs(r.Context(), msgbus.Poison)
+		r.must(err)
+		wantEqual(r, "the latest and the oldest", ids[0]+" "+ids[len(ids)-1], "250-1 2-1")
+		n, err := s.DropDeadLetters(r.Context(), ids...)
+		r.must(err)
+		wantEqual(r, "dropped", n, 125)
+	})
+}
+
 // What cannot be put back anywhere stays a dead letter until somebody drops it.
 func TestDeadLetterOfALaneIsOnlyDropped(t *testing.T) {
 	onBoth(t, func(r *rig) {
@@ -237,7 +274,7 @@ func TestDeadLetterOfALaneIsOnlyDropped(t *testing.T) {
 		uid := r.admit(s, request(1002))[0]
 		b := r.fetch(s, 1002)
 		r.must(s.BuryParcel(r.Context(), b.Parcels[0], msgbus.Refuse(msgbus.Poison, "it makes the relay panic")))
-		letters, err := s.DeadLetters(r.Context(), "", 10, 1000)
+		letters, _, err := s.DeadLetters(r.Context(), "", "", 10, 1000)
 		r.must(err)
 		if len(letters) != 1 || letters[0].Queue != "lane" || !strings.Contains(letters[0].Message, uid) {
 			r.Fatalf("dead letters: %+v", letters)
@@ -267,7 +304,7 @@ func TestPoisonThatIsTriedAgainIsNoSuspect(t *testing.T) {
 		_, err := s.Bury(r.Context(), c, 0, refusal())
 		r.must(err)
 		r.must(s.Drop(r.Context(), c))
-		letters, err := s.DeadLetters(r.Context(), "", 1, 1)
+		letters, _, err := s.DeadLetters(r.Context(), "", "", 1, 1)
 		r.must(err)
 		r.must(s.RetryDeadLetter(r.Context(), letters[0].ID))
 		c = r.take(s, msgbus.LocalQueue)

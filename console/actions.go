@@ -113,7 +113,7 @@ func (c *Console) changeDead(w http.ResponseWriter, req *http.Request) {
 	ids := slices.DeleteFunc(req.Form["id"], func(id string) bool { return !isDeadID(id) })
 	if which := req.Form.Get("which"); which == "all" {
 		var err error
-		if ids, err = c.allDead(req, req.Form.Get("reason")); err != nil {
+		if ids, err = c.store.DeadIDs(req.Context(), msgbus.Reason(req.Form.Get("reason"))); err != nil {
 			c.fail(w, req, err)
 			return
 		}
@@ -157,24 +157,6 @@ func isDeadID(id string) bool {
 	_, err := strconv.ParseUint(ms, 10, 64)
 	_, err2 := strconv.ParseUint(seq, 10, 64)
 	return err == nil && err2 == nil
-}
-
-// allDead names all dead letters of a reason, "" for any.
-func (c *Console) allDead(req *http.Request, reason string) ([]string, error) {
-	var ids []string
-	for before := ""; ; {
-		letters, next, err := c.deadPage(req.Context(), before, reason, 0)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range letters {
-			ids = append(ids, l.ID)
-		}
-		if next == "" {
-			return ids, nil
-		}
-		before = next
-	}
 }
 
 // payload is the data of a message for people: decoded where it is text in base64, and

@@ -100,7 +100,7 @@ func TestDeadLetterForWhatIsNoListKeepsNoOtherBack(t *testing.T) {
 	other := r.bury("other", msgbus.Malformed, "no JSON")
 	_, err = r.store.Answer(t.Context(), nil, []msgbus.Answer{{Entry: entry, Position: -1, Body: []byte("the answer")}})
 	r.must(err)
-	letters, err := r.store.DeadLetters(t.Context(), "", 1, 0)
+	letters, _, err := r.store.DeadLetters(t.Context(), "", "", 1, 0)
 	r.must(err)
 	v.want(v.press("/dead/retry", "id", letters[0].ID), http.StatusConflict, "app.ret is not a list")
 	v.wantDone(v.press("/dead/retry", "id", letters[0].ID, "id", other), "1 of 2 dead letters were put back.")

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -223,7 +222,7 @@ func (c *Console) dead(w http.ResponseWriter, req *http.Request) {
 		c.fail(w, req, msgbus.ErrNotFound)
 		return
 	}
-	letters, next, err := c.deadPage(req.Context(), before, reason, bytes)
+	letters, next, err := c.store.DeadLetters(req.Context(), before, msgbus.Reason(reason), pageLength, bytes)
 	if err != nil {
 		c.fail(w, req, err)
 		return
@@ -234,31 +233,8 @@ func (c *Console) dead(w http.ResponseWriter, req *http.Request) {
 	c.show(w, req, "dead", "Dead letters", struct {
 		Reason  string               `json:"reason"`
 		Letters []backlog.DeadLetter `json:"letters"`
-		Next    string               `json:"next"` // the id before which there may be more, or ""
+		Next    string               `json:"next"` // the id before which there are more, or ""
 	}{reason, listed(letters), next})
-}
-
-// deadPage returns dead letters of a reason, "" for any, before one.
-func (c *Console) deadPage(ctx context.Context, before, reason string, bytes int) (letters []backlog.DeadLetter, next string, err error) {
-	for range 100 { // of a reason that is rare, as far as is looked for at once
-		step, err := c.store.DeadLetters(ctx, before, pageLength, bytes)
-		if err != nil {
-			return nil, "", err
-		}
-		for _, l := range step {
-			before = l.ID
-			if reason == "" || string(l.Reason) == reason {
-				letters = append(letters, l)
-			}
-			if len(letters) == pageLength {
-				return letters, before, nil
-			}
-		}
-		if len(step) < pageLength {
-			return letters, "", nil
-		}
-	}
-	return letters, before, nil
 }
 
 func (c *Console) letter(w http.ResponseWriter, req *http.Request) {

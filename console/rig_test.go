@@ -125,7 +125,7 @@ func (r *rig) bury(message string, reason msgbus.Reason, detail string) (id stri
 	_, err := r.store.Bury(r.Context(), c, 0, msgbus.Refuse(reason, "%s", detail))
 	r.must(err)
 	r.must(r.store.Drop(r.Context(), c))
-	letters, err := r.store.DeadLetters(r.Context(), "", 1, 0)
+	letters, _, err := r.store.DeadLetters(r.Context(), "", "", 1, 0)
 	r.must(err)
 	return letters[0].ID
 }
@@ -154,7 +154,7 @@ func (r *rig) inTrouble() (w trouble) {
 	w.malformed = r.bury("this is no message", msgbus.Malformed, "not JSON")
 	r.admit(1006, "what the relay cannot bear")
 	r.must(r.store.BuryParcel(r.Context(), r.fetch(1006).Parcels[0], msgbus.Refuse(msgbus.Poison, "it makes the relay panic")))
-	letters, err := r.store.DeadLetters(r.Context(), "", 1, 0)
+	letters, _, err := r.store.DeadLetters(r.Context(), "", "", 1, 0)
 	r.must(err)
 	w.ofLane = letters[0].ID
 	_, err = r.store.Accept(r.Context(), nil, 1009, "00112233445566778899aabbccddeeff", []msgbus.Acceptance{{

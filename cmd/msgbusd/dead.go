@@ -43,44 +43,19 @@ func deadCommand(s streams) *cli.Command {
 		})
 }
 
-// deadStep is how many dead letters are read at once while they are walked, and
-// deadLine how many bytes of a message a line shows.
-const (
-	deadStep = 100
-	deadLine = 80
-)
-
-// walkDead calls see for the dead letters that a reason fits, "" for any, the latest
-// first, until that returns false.
-func (i *inspection) walkDead(before, reason string, bytes int, see func(backlog.DeadLetter) bool) error {
-	for {
-		page, err := i.store.DeadLetters(i.Context.Context, before, deadStep, bytes)
-		if err != nil {
-			return err
-		}
-		for _, letter := range page {
-			before = letter.ID
-			if (reason == "" || reason == string(letter.Reason)) && !see(letter) {
-				return nil
-			}
-		}
-		if len(page) < deadStep {
-			return nil
-		}
-	}
-}
+// deadLine is how many bytes of a message a line shows.
+const deadLine = 80
 
 func listDead(i *inspection) error {
-	letters, more := []backlog.DeadLetter{}, false
-	err := i.walkDead(i.String("before"), i.String("reason"), deadLine, func(letter backlog.DeadLetter) bool {
-		more = len(letters) == i.Int("most")
-		if !more {
-			letters = append(letters, letter)
-		}
-		return !more
-	})
+	if i.Int("most") < 1 {
+		return usageError("--most must be 1 or more")
+	}
+	letters, next, err := i.store.DeadLetters(i.Context.Context, i.String("before"), msgbus.Reason(i.String("reason")), i.Int("most"), deadLine)
 	if err != nil {
 		return err
+	}
+	if letters == nil {
+		letters = []backlog.DeadLetter{}
 	}
 	return i.print(letters, func(w io.Writer) {
 		row(w, "ID", "AGE", "FROM", "REASON", "BYTES", "MESSAGE")
@@ -91,8 +66,8 @@ func listDead(i *inspection) error {
 			}
 			row(w, l.ID, i.since(l.At), l.Queue, l.Reason, l.Bytes, text)
 		}
-		if more {
-			fmt.Fprintf(w, "there are more: --before %s\n", letters[len(letters)-1].ID)
+		if next != "" {
+			fmt.Fprintf(w, "there are more: --before %s\n", next)
 		}
 	})
 }
@@ -141,11 +116,7 @@ func (i *inspection) chosenDead() ([]string, error) {
 	if !all {
 		return ids, nil
 	}
-	err := i.walkDead("", i.String("reason"), 1, func(letter backlog.DeadLetter) bool {
-		ids = append(ids, letter.ID)
-		return true
-	})
-	return ids, err
+	return i.store.DeadIDs(i.Context.Context, msgbus.Reason(i.String("reason")))
 }
 
 func retryDead(i *inspection) error {
@@ -169,13 +140,9 @@ func dropDead(i *inspection) error {
 	if err := i.confirm("forget %d dead letters for good", len(ids)); err != nil {
 		return err
 	}
-	dropped := int64(0)
-	for first := 0; first < len(ids); first += deadStep {
-		n, err := i.store.DropDeadLetters(i.Context.Context, ids[first:min(first+deadStep, len(ids))]...)
-		if err != nil {
-			return err
-		}
-		dropped += n
+	dropped, err := i.store.DropDeadLetters(i.Context.Context, ids...)
+	if err != nil {
+		return err
 	}
 	return i.print(map[string]int64{"dropped": dropped}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters forgotten\n", dropped) })
 }
