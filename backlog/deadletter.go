@@ -139,9 +139,26 @@ func (s *Store) RetryDeadLetter(ctx context.Context, id string) error {
 	case n == 0:
 		return msgbus.ErrNotFound
 	case n < 0:
-		return fmt.Errorf("put dead letter %s back: %s %w", id, to, ErrNoList)
+		return fmt.Errorf("%s %w", to, ErrNoList)
 	}
 	return nil
+}
+
+// RetryDeadLetters puts dead letters back, which are named the latest first: the oldest
+// goes first, as they came. One that is gone, or that cannot be put back, keeps no other
+// from it: `left` has why, and the rest is back. An error ends it.
+func (s *Store) RetryDeadLetters(ctx context.Context, ids ...string) (back []string, left []error, err error) {
+	for _, id := range slices.Backward(ids) {
+		switch err := s.RetryDeadLetter(ctx, id); {
+		case err == nil:
+			back = append(back, id)
+		case errors.Is(err, msgbus.ErrNotFound), errors.Is(err, ErrNoRetry), errors.Is(err, ErrNoList):
+			left = append(left, fmt.Errorf("dead letter %s: %w", id, err))
+		default:
+			return back, left, err
+		}
+	}
+	return back, left, nil
 }
 
 // DropDeadLetters forgets dead letters for good, and says how many of them there were.

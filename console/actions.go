@@ -122,32 +122,34 @@ func (c *Console) changeDead(w http.ResponseWriter, req *http.Request) {
 		c.refuse(w, req, http.StatusBadRequest, "No dead letter is ticked.", "Tick those that are meant, or choose all.")
 		return
 	}
-	n := 0
-	for i := len(ids) - 1; i >= 0; i-- { // the oldest first, as they came
-		err := c.changeLetter(req.Context(), action, ids[i])
-		switch {
-		case err == nil:
-			n++
-		case len(ids) > 1 && (errors.Is(err, msgbus.ErrNotFound) || errors.Is(err, backlog.ErrNoRetry) || errors.Is(err, backlog.ErrNoList)):
-			// The others can be tried all the same; it stays in the list, or is gone.
-		default:
-			c.fail(w, req, err)
-			return
-		}
+	change, what := c.dropLetters, "dropped"
+	if action == "retry" {
+		change, what = c.retryLetters, "put back"
 	}
-	what := map[string]string{"retry": "put back", "drop": "dropped"}[action]
+	n, err := change(req.Context(), ids)
+	if err != nil {
+		c.fail(w, req, err)
+		return
+	}
 	c.done(w, req, "/dead", "%d of %d dead letters were %s.", n, len(ids), what)
 }
 
-func (c *Console) changeLetter(ctx context.Context, action, id string) error {
-	if action == "retry" {
-		return c.store.RetryDeadLetter(ctx, id)
+// retryLetters and dropLetters tell how many they have changed. If one is all that is
+// meant, it is an error that it cannot be.
+func (c *Console) retryLetters(ctx context.Context, ids []string) (int, error) {
+	back, left, err := c.store.RetryDeadLetters(ctx, ids...)
+	if err == nil && len(ids) == 1 && len(left) == 1 {
+		err = left[0]
 	}
-	n, err := c.store.DropDeadLetters(ctx, id)
-	if err == nil && n == 0 {
-		return msgbus.ErrNotFound
+	return len(back), err
+}
+
+func (c *Console) dropLetters(ctx context.Context, ids []string) (int, error) {
+	n, err := c.store.DropDeadLetters(ctx, ids...)
+	if err == nil && len(ids) == 1 && n == 0 {
+		err = msgbus.ErrNotFound
 	}
-	return err
+	return int(n), err
 }
 
 // isDeadID tells whether a text can be the id of a dead letter. Redis finds more in one

@@ -259,7 +259,7 @@ func (c *Console) fail(w http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, msgbus.ErrNotFound):
 		c.refuse(w, req, http.StatusNotFound, "There is no such thing here.", "It may have ended meanwhile: the trace of a message tells what became of it.")
 	case errors.Is(err, backlog.ErrNoRetry), errors.Is(err, backlog.ErrNoList):
-		c.refuse(w, req, http.StatusConflict, "This dead letter cannot be tried again: "+err.Error()+".", "")
+		c.refuse(w, req, http.StatusConflict, "It cannot be put back: "+err.Error()+".", "")
 	default:
 		c.opts.Log.Debug().Err(err).Msg("a page of the console cannot be read")
 		c.refuse(w, req, http.StatusServiceUnavailable, "Redis does not tell: "+err.Error(), "msgbusd doctor looks for what is wrong with it.")

@@ -77,8 +77,8 @@ func noLetter(id string, err error) error {
 	switch {
 	case errors.Is(err, msgbus.ErrNotFound):
 		return withHint(fmt.Errorf("there is no dead letter %s", id), "msgbusd dead ls lists them")
-	case errors.Is(err, backlog.ErrNoRetry):
-		return withHint(fmt.Errorf("dead letter %s: %w", id, err), "msgbusd dead show %s prints it", id)
+	case errors.Is(err, backlog.ErrNoRetry), errors.Is(err, backlog.ErrNoList):
+		return withHint(err, "msgbusd dead show %s prints it, msgbusd dead drop %s forgets it", id, id)
 	}
 	return err
 }
@@ -124,12 +124,27 @@ func retryDead(i *inspection) error {
 	if err != nil {
 		return err
 	}
-	for n := len(ids) - 1; n >= 0; n-- { // the oldest first, as they came
-		if err := i.store.RetryDeadLetter(i.Context.Context, ids[n]); err != nil {
-			return noLetter(ids[n], err)
-		}
+	back, left, err := i.store.RetryDeadLetters(i.Context.Context, ids...)
+	if err != nil {
+		return err
 	}
-	return i.print(map[string]any{"retried": ids}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters put back\n", len(ids)) })
+	if len(ids) == 1 && len(left) == 1 {
+		return noLetter(ids[0], left[0])
+	}
+	reasons := []string{}
+	for _, why := range left {
+		reasons = append(reasons, why.Error())
+	}
+	err = i.print(map[string]any{"retried": append([]string{}, back...), "left": reasons}, func(w io.Writer) {
+		fmt.Fprintf(w, "%d dead letters put back\n", len(back))
+		for _, why := range reasons {
+			row(w, "left: "+why)
+		}
+	})
+	if err == nil && len(left) > 0 {
+		err = withHint(fmt.Errorf("%d of %d dead letters cannot be put back", len(left), len(ids)), "msgbusd dead show ID prints one, msgbusd dead drop ID forgets it")
+	}
+	return err
 }
 
 func dropDead(i *inspection) error {
