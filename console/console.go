@@ -22,6 +22,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/inspect"
+	"github.com/msgbusd/msgbusd/internal/recent"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -69,14 +70,16 @@ type TwinView struct {
 type Console struct {
 	opts     Options
 	store    *backlog.Store
+	overall  *recent.Look[*inspect.Overview]
 	pages    func() (map[string]*template.Template, error) // read when somebody looks: most relays nobody looks at
 	sessions *sessions
 	live     *live
 }
 
-// New returns a console over the store of a relay. [Console.Run] must run for its rates.
-func New(opts Options, store *backlog.Store) *Console {
-	c := &Console{opts: opts, store: store, sessions: newSessions(time.Now), live: newLive()}
+// New returns a console over the store of a relay, and over how that fares.
+// [Console.Run] must run for its rates.
+func New(opts Options, store *backlog.Store, overall *recent.Look[*inspect.Overview]) *Console {
+	c := &Console{opts: opts, store: store, overall: overall, sessions: newSessions(time.Now), live: newLive()}
 	c.pages = sync.OnceValues(c.readPages)
 	return c
 }

@@ -61,7 +61,7 @@ func (c *Console) Run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		if o, err := inspect.ReadOverview(ctx, c.store); err == nil { // else there is a hole in the charts
+		if o, err := c.overall.Get(ctx); err == nil { // else there is a hole in the charts
 			c.live.add(o)
 		}
 		select {
@@ -154,7 +154,7 @@ func (c *Console) events(w http.ResponseWriter, req *http.Request) {
 	ticker := time.NewTicker(eventsEvery)
 	defer ticker.Stop()
 	for {
-		o, err := inspect.ReadOverview(req.Context(), c.store)
+		o, err := c.overall.Get(req.Context())
 		if err == nil {
 			text, _ := json.Marshal(struct {
 				*inspect.Overview

@@ -58,7 +58,7 @@ func number(text string) int {
 }
 
 func (c *Console) overview(w http.ResponseWriter, req *http.Request) {
-	o, err := inspect.ReadOverview(req.Context(), c.store)
+	o, err := c.overall.Now(req.Context())
 	if err != nil {
 		c.fail(w, req, err)
 		return

@@ -21,6 +21,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/console"
+	"github.com/msgbusd/msgbusd/inspect"
 	"github.com/msgbusd/msgbusd/internal/redistest"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
@@ -70,7 +71,7 @@ func start(t *testing.T, settings ...func(*console.Options)) *rig {
 	for _, set := range settings {
 		set(&opts)
 	}
-	r.console = console.New(opts, r.store)
+	r.console = console.New(opts, r.store, inspect.Watch(r.store))
 	server := httptest.NewServer(r.console.Handler())
 	t.Cleanup(server.Close)
 	r.url = server.URL

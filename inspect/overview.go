@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/internal/recent"
 )
 
 // An Overview is how the relay of this machine fares.
@@ -40,6 +41,15 @@ type LaneCounts struct {
 type Trouble struct {
 	backlog.LaneView
 	OldestSince time.Time `json:"oldest_since"` // when its oldest request was admitted; zero without one
+}
+
+// kept is how long an overview is good for.
+const kept = time.Second
+
+// Watch is an overview that all of a relay share who ask again and again: it is read once
+// a second at most, however many they are.
+func Watch(s *backlog.Store) *recent.Look[*Overview] {
+	return recent.NewLook(kept, func(ctx context.Context) (*Overview, error) { return ReadOverview(ctx, s) })
 }
 
 // troubles is how many troubled lanes an overview names.

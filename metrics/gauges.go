@@ -2,11 +2,11 @@ package metrics
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/msgbusd/msgbusd/internal/recent"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -32,18 +32,19 @@ const (
 
 // Watch shows what waits too, which is looked at when somebody asks.
 func (m *Metrics) Watch(storage Storage, twins Directory) {
-	m.registry.MustRegister(&gauges{storage: storage, twins: twins})
+	measures := recent.NewLook(measureKept, func(ctx context.Context) (msgbus.Measures, error) {
+		ctx, cancel := context.WithTimeout(ctx, measureLimit)
+		defer cancel()
+		return storage.Measure(ctx)
+	})
+	m.registry.MustRegister(&gauges{storage: storage, twins: twins, measures: measures})
 }
 
 // gauges are the metrics that are read when somebody asks for them.
 type gauges struct {
-	storage Storage
-	twins   Directory
-
-	mu       sync.Mutex
-	asked    time.Time       // when the storage was last asked; guarded by mu
-	measures msgbus.Measures // what it said; guarded by mu
-	err      error           // guarded by mu
+	storage  Storage
+	twins    Directory
+	measures *recent.Look[msgbus.Measures]
 }
 
 var (
@@ -71,7 +72,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	if ahead, known := g.storage.ClockOffset(); known {
 		show(clockOffset, ahead.Seconds(), "redis")
 	}
-	m, err := g.measure()
+	m, err := g.measures.Get(context.Background())
 	if err != nil {
 		return
 	}
@@ -98,17 +99,4 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	since(m.BacklogSince, "backlog")
 	since(m.OpenSince, "open")
 	since(m.DeadSince, "dead")
-}
-
-// measure asks the storage, unless somebody has just done so. Others wait for the answer.
-func (g *gauges) measure() (msgbus.Measures, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.asked.IsZero() || time.Since(g.asked) >= measureKept {
-		ctx, cancel := context.WithTimeout(context.Background(), measureLimit)
-		defer cancel()
-		g.measures, g.err = g.storage.Measure(ctx)
-		g.asked = time.Now()
-	}
-	return g.measures, g.err
 }

@@ -52,7 +52,7 @@ func (d *daemonProcess) newConsole() *console.Console {
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,
 		Settings: d.shownSettings, Resolver: d.resolverState, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
 		Log: d.log,
-	}, d.store)
+	}, d.store, d.overall)
 }
 
 // shownSettings are the settings in force, without secrets.

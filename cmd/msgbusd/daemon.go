@@ -21,6 +21,8 @@ import (
 	"github.com/msgbusd/msgbusd/console"
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/httpapi/transfer"
+	"github.com/msgbusd/msgbusd/inspect"
+	"github.com/msgbusd/msgbusd/internal/recent"
 	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
@@ -80,6 +82,7 @@ type daemonProcess struct {
 	public   net.Listener
 	admin    net.Listener
 	tls      secured
+	overall  *recent.Look[*inspect.Overview] // for all that show again and again how the relay fares
 	console  *console.Console
 	ready    readiness
 	gate     gate
@@ -114,6 +117,7 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	d.tuner.join(func(t tunable) { d.store.SetBounds(t.bounds) })
 	d.twins = twin.NewDirectory(source, twin.Options{Store: recordStore{d.store}, Log: log, Observer: d.metrics})
 	d.metrics.Watch(d.store, d.twins)
+	d.overall = inspect.Watch(d.store)
 	d.console = d.newConsole()
 	if d.public, err = net.Listen("tcp", s.listen); err != nil {
 		return nil, withHint(fmt.Errorf("listen for other relays: %w", err), "is another msgbusd running? --listen takes another address")

@@ -22,7 +22,7 @@ func (d *daemonProcess) tellStatus(ctx context.Context, id uint32) {
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
 	for {
-		if o, err := inspect.ReadOverview(ctx, d.store); err == nil {
+		if o, err := d.overall.Get(ctx); err == nil {
 			notify(status(statusLine(id, o)))
 		} else if ctx.Err() == nil {
 			notify(status(fmt.Sprintf("serving twin %d; the local Redis does not answer: %v", id, err)))
