@@ -32,7 +32,7 @@ func TestWithoutATokenNothingIsChangedAndNoPayloadShown(t *testing.T) {
 			for _, path := range []string{"/", "/lanes", "/lanes/1002", "/lanes/1003", "/queues", "/backlog", "/backlog/" + w.failing, "/dead", "/trace?uid=" + w.failing, "/twins", "/settings"} {
 				a := v.get(path)
 				v.want(a, http.StatusOK)
-				v.wantNone(a, "Pause", "Resume", "Try now", "Try again", "Drop", `method="post"`, "for the dead twin", "this is no message")
+				v.wantNone(a, "Pause", "Resume", "Retry now", "Retry", "Drop", `method="post"`, "for the dead twin", "this is no message")
 				v.wantNone(v.get(strings.Replace(path+"?format=json", w.failing+"?", w.failing+"&", 1)), "for the dead twin", "this is no message")
 			}
 			for _, path := range []string{"/queues/nobody.serves?of=service", "/dead/" + w.malformed} {

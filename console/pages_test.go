@@ -20,7 +20,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 	for path, texts := range map[string][]string{
 		"/":                                {"twin 1001", "v1.2.3, relay a", `data-live="stats.waiting">4<`, `data-live="census.dead_letters">2<`, `data-live="queues.unserved">1<`, "a crash of Redis loses everything", "oldest request that does not go on", "unreachable: no route to host", `href="/console/lanes/1003"`, "queue_full: its queue is full", "<svg"},
 		"/lanes":                           {`/console/lanes/1002">1002`, "failing", "paused", "put off", "unreachable: no route to host"},
-		"/lanes/1002":                      {"failing", "no route to host", w.failing, "Try now", "Pause"},
+		"/lanes/1002":                      {"failing", "no route to host", w.failing, "Retry now", "Pause"},
 		"/lanes/1003":                      {"paused", w.paused, "Resume"},
 		"/lanes/1099":                      {"waiting", "There are none."},
 		"/queues":                          {">local<", ">remote<", ">reply<", ">nobody.serves<", "never: nobody serves it"},
@@ -28,12 +28,12 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 		"/queues/local":                    {"It is empty."},
 		"/backlog":                         {"4 requests", w.failing, w.paused, w.putOff, w.sent, "calc.add", "unreachable: no route to host"},
 		"/backlog?twin=1002":               {w.failing},
-		"/backlog/" + w.failing:            {"calc.add", "app.ret", "waiting", "no route to host", "for the dead twin", "Try its lane now", "Drop this request"},
+		"/backlog/" + w.failing:            {"calc.add", "app.ret", "waiting", "no route to host", "for the dead twin", "Retry its lane now", "Drop this request"},
 		"/backlog/" + w.paused:             {"Resume its lane"},
 		"/backlog/" + w.sent:               {"sent", "for the slow twin"},
-		"/dead":                            {w.malformed, w.ofLane, "malformed", "not JSON", "poison", "this is no message", "Try again", "Drop for good"},
+		"/dead":                            {w.malformed, w.ofLane, "malformed", "not JSON", "poison", "this is no message", "Retry", "Drop for good"},
 		"/dead?reason=poison":              {w.ofLane, "of reason poison"},
-		"/dead/" + w.malformed:             {"this is no message", "not JSON", "local", "Try again"},
+		"/dead/" + w.malformed:             {"this is no message", "not JSON", "local", "Retry"},
 		"/trace":                           {"The uid is the id that the relay gave"},
 		"/trace?uid=" + w.failing:          {"calc.add to twin 1002", "no route to host", "deadline"},
 		"/twins":                           {"1002", "192.0.2.7:8051", "the resolver is away"},
@@ -52,7 +52,7 @@ func TestEachPageShowsWhatThereIs(t *testing.T) {
 	}
 	v.wantNone(v.get("/backlog?twin=1002"), w.paused, w.sent)
 	v.wantNone(v.get("/dead?reason=poison"), w.malformed)
-	v.wantNone(v.get("/backlog/"+w.sent), "Try its lane now")
+	v.wantNone(v.get("/backlog/"+w.sent), "Retry its lane now")
 
 	var o struct {
 		Stats    struct{ Waiting int }

@@ -38,7 +38,7 @@ func deadCommand(s streams) *cli.Command {
 			Flags:       inspectFlags(which()...), Action: inspecting(s, 0, -1, retryDead),
 		},
 		&cli.Command{
-			Name: "drop", Usage: "forget dead letters for good", UsageText: "msgbusd dead drop [options] ID…|--reason REASON|--all",
+			Name: "drop", Usage: "drop dead letters: they are forgotten for good", UsageText: "msgbusd dead drop [options] ID…|--reason REASON|--all",
 			Flags: inspectFlags(append(which(), yesFlag())...), Action: inspecting(s, 0, -1, dropDead),
 		})
 }
@@ -78,7 +78,7 @@ func noLetter(id string, err error) error {
 	case errors.Is(err, msgbus.ErrNotFound):
 		return withHint(fmt.Errorf("there is no dead letter %s", id), "msgbusd dead ls lists them")
 	case errors.Is(err, backlog.ErrNoRetry), errors.Is(err, backlog.ErrNoList):
-		return withHint(err, "msgbusd dead show %s prints it, msgbusd dead drop %s forgets it", id, id)
+		return withHint(err, "msgbusd dead show %s prints it, msgbusd dead drop %s drops it for good", id, id)
 	}
 	return err
 }
@@ -142,7 +142,7 @@ func retryDead(i *inspection) error {
 		}
 	})
 	if err == nil && len(left) > 0 {
-		err = withHint(fmt.Errorf("%d of %d dead letters cannot be put back", len(left), len(ids)), "msgbusd dead show ID prints one, msgbusd dead drop ID forgets it")
+		err = withHint(fmt.Errorf("%d of %d dead letters cannot be put back", len(left), len(ids)), "msgbusd dead show ID prints one, msgbusd dead drop ID drops it for good")
 	}
 	return err
 }
@@ -152,12 +152,12 @@ func dropDead(i *inspection) error {
 	if err != nil {
 		return err
 	}
-	if err := i.confirm("forget %d dead letters for good", len(ids)); err != nil {
+	if err := i.confirm("drop %d dead letters for good", len(ids)); err != nil {
 		return err
 	}
 	dropped, err := i.store.DropDeadLetters(i.Context.Context, ids...)
 	if err != nil {
 		return err
 	}
-	return i.print(map[string]int64{"dropped": dropped}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters forgotten\n", dropped) })
+	return i.print(map[string]int64{"dropped": dropped}, func(w io.Writer) { fmt.Fprintf(w, "%d dead letters dropped\n", dropped) })
 }

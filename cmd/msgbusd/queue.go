@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/urfave/cli/v2"
@@ -11,7 +12,7 @@ func queueCommand(s streams) *cli.Command {
 		&cli.Command{
 			Name: "ls", Usage: "list the queues", UsageText: "msgbusd queue ls [options]",
 			Description: "WAITING is in the list, CLAIMED is what a relay has taken and not dealt with yet. TAKEN tells when a\n" +
-				"service was last seen to take from its queue; never is a command that others call and nobody serves.",
+				"service was last seen to take from its queue; never is a command that others call and nobody serves. Where it\nsays \"no list\", something else has written to the key of the queue.",
 			Flags:  inspectFlags(),
 			Action: inspecting(s, 0, 0, listQueues),
 		},
@@ -32,13 +33,17 @@ func listQueues(i *inspection) error {
 	return i.print(views, func(w io.Writer) {
 		row(w, "QUEUE", "OF", "WAITING", "CLAIMED", "TAKEN")
 		for _, v := range views {
+			length := fmt.Sprint(v.Length)
+			if v.Length < 0 {
+				length = "no list"
+			}
 			switch {
 			case !v.Service:
-				row(w, v.Name, "relay", v.Length, v.Claimed, "-")
+				row(w, v.Name, "relay", length, v.Claimed, "-")
 			case v.Served.IsZero():
-				row(w, v.Name, "service", v.Length, "-", "never")
+				row(w, v.Name, "service", length, "-", "never")
 			default:
-				row(w, v.Name, "service", v.Length, "-", i.since(v.Served)+" ago")
+				row(w, v.Name, "service", length, "-", i.since(v.Served)+" ago")
 			}
 		}
 	})

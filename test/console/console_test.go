@@ -159,7 +159,7 @@ func pressLane(b *browser) {
 	b.want("dl", "paused")
 	b.press("Resume")
 	b.want(".done", "it is not paused any more")
-	b.press("Try now")
+	b.press("Retry now")
 	b.want(".done", "is due now")
 }
 
@@ -171,7 +171,7 @@ func pressRequest(b *browser, r *relay) {
 	b.want(".way", "weather.now to twin 1002")
 	b.open("/backlog/" + r.uid)
 	b.want("pre", "what is the weather")
-	b.press("Try its lane now")
+	b.press("Retry its lane now")
 	b.want(".done", "is due now")
 	b.unfold("Drop it")
 	b.press("Drop this request")
@@ -183,12 +183,12 @@ func pressDead(b *browser, r *relay) {
 	b.Helper()
 	b.open("/dead/" + r.dead)
 	b.want("pre", `<script>alert("I am no message")</script>`)
-	b.press("Try again")
+	b.press("Retry")
 	b.want(".done", "1 of 1 dead letters were put back.")
 	r.NextDead() // it is no better
 	b.open("/dead")
 	b.do(chromedp.Click(chromedp.CSS("input[name=id]")))
-	b.press("Try again")
+	b.press("Retry")
 	b.want(".done", "1 of 1")
 	r.NextDead()
 	r.bury()
