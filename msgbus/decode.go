@@ -141,6 +141,9 @@ func (m *Message) decode(data []byte) (seen int, mistake error) {
 			err = Refuse(Malformed, "key %q may be taken for another key of the message", clip(name))
 		default:
 			m.keepExtra(name, value)
+			if name == "traceparent" {
+				m.Trace = sampledTrace(value)
+			}
 		}
 		if mistake == nil {
 			mistake = err

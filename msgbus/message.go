@@ -82,6 +82,9 @@ type Message struct {
 	// needs to know of an entry of its own backlog, or the [Stay] that comes with a
 	// reply. It means nothing in any other message, and only AppendNoted writes it.
 	Note []byte
+	// Trace is what the key `traceparent` says, nil unless that is right and its app wants
+	// spans kept. The key itself is carried as it came, among what is not known.
+	Trace *Trace
 
 	// extra holds the members that this package does not know, as they came,
 	// each with a comma before it: they are kept and carry no rights.
