@@ -16,6 +16,7 @@ import (
 	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
+	"github.com/msgbusd/msgbusd/tracing"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -26,6 +27,7 @@ var (
 	_ backlog.Observer = (*metrics.Metrics)(nil)
 	_ httpapi.Observer = (*metrics.Metrics)(nil)
 	_ twin.Observer    = (*metrics.Metrics)(nil)
+	_ tracing.Observer = (*metrics.Metrics)(nil)
 )
 
 // A storage says what a test has it say.
@@ -83,11 +85,11 @@ func cutLast(line string) (name, value string, found bool) {
 
 // everything has each metric show at least one series, with each word that a label has.
 func everything() *metrics.Metrics {
-	m := metrics.New(metrics.Build{Version: "v1", Revision: "abc"})
+	m := metrics.New(metrics.Build{Version: "v1", Revision: "abc"}, true)
 	m.Watch(&storage{measures: msgbus.Measures{BacklogSince: time.Unix(1, 0), OpenSince: time.Unix(2, 0), DeadSince: time.Unix(3, 0)}}, twins(1))
 	for kind := range msgbus.Kinds {
 		m.MessagesAccepted(kind, 1)
-		m.MessageAged(kind, time.Second)
+		m.MessageAged(kind, time.Second, &msgbus.Trace{ID: [16]byte{1}})
 		for how := range msgbus.Endings {
 			m.MessagesFinished(kind, how, msgbus.Expired, 1)
 		}
@@ -101,6 +103,9 @@ func everything() *metrics.Metrics {
 	}
 	for _, kind := range []string{backlog.FailedConnection, backlog.FailedTimeout, backlog.FailedFull, backlog.FailedUnready, backlog.FailedRefused} {
 		m.RedisFailed(kind)
+	}
+	for _, result := range []string{tracing.Exported, tracing.QueueFull, tracing.Rejected, tracing.Failed} {
+		m.SpansEnded(result, 1)
 	}
 	m.RedisAnswered("settle+fetch", time.Millisecond)
 	return m

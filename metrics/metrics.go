@@ -7,6 +7,7 @@
 package metrics
 
 import (
+	"encoding/hex"
 	"net/http"
 	"runtime"
 	"sync"
@@ -22,7 +23,8 @@ import (
 // Metrics are those of one relay. What is counted for each message was resolved when they
 // were made, and costs an atomic addition.
 type Metrics struct {
-	registry *prometheus.Registry
+	registry  *prometheus.Registry
+	exemplars bool
 
 	accepted [msgbus.Kinds]prometheus.Counter
 	well     [msgbus.Kinds]prometheus.Counter // of finished, those that end as they should
@@ -39,6 +41,7 @@ type Metrics struct {
 	taken    prometheus.Counter // of received, those without a reason
 	received *prometheus.CounterVec
 	resolver *prometheus.CounterVec
+	spans    *prometheus.CounterVec
 
 	redisSeconds *prometheus.HistogramVec
 	redisErrors  *prometheus.CounterVec
@@ -48,9 +51,9 @@ type Metrics struct {
 // A Build is the program that runs.
 type Build struct{ Version, Revision string }
 
-// New returns metrics at zero.
-func New(b Build) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
+// New returns metrics at zero. With exemplars they name traces.
+func New(b Build, exemplars bool) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), exemplars: exemplars}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	build := m.gauge("msgbusd_build_info", "The program that runs; always 1.", "version", "revision", "goversion")
@@ -79,6 +82,7 @@ func New(b Build) *Metrics {
 	m.received = m.counters("msgbusd_received_total", "Messages that came by HTTP, as their senders are told.", "result")
 	m.taken = m.received.WithLabelValues("accepted")
 	m.resolver = m.counters("msgbusd_resolver_requests_total", "Questions to the resolver of twins.", "result")
+	m.spans = m.counters("msgbusd_spans_total", "Spans for the collector, and what became of them.", "result")
 
 	m.redisSeconds = m.histograms("msgbusd_redis_command_duration_seconds", "How long Redis took to answer, with the waiting for a connection.",
 		[]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}, "command")
@@ -112,10 +116,11 @@ func (m *Metrics) histograms(name, help string, buckets []float64, labels ...str
 	return v
 }
 
-// Handler shows the metrics in the text form of Prometheus.
+// Handler shows the metrics in the text form of Prometheus, and with exemplars, which that
+// has no place for, in the OpenMetrics form to those who ask for it.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 8,
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 8, EnableOpenMetrics: m.exemplars,
 	})
 }
 
@@ -149,9 +154,14 @@ func (m *Metrics) MessagesFinished(kind msgbus.Kind, how msgbus.Ending, why msgb
 
 // MessageAged notes how old a message was at its end. One from before Redis's clock
 // was set back is as good as new.
-func (m *Metrics) MessageAged(kind msgbus.Kind, age time.Duration) {
-	if o := m.age[kind]; o != nil {
-		o.Observe(max(0, age.Seconds()))
+func (m *Metrics) MessageAged(kind msgbus.Kind, age time.Duration, of *msgbus.Trace) {
+	o, seconds := m.age[kind], max(0, age.Seconds())
+	switch {
+	case o == nil:
+	case of != nil && m.exemplars:
+		o.(prometheus.ExemplarObserver).ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": hex.EncodeToString(of.ID[:])})
+	default:
+		o.Observe(seconds)
 	}
 }
 
@@ -183,6 +193,9 @@ func (m *Metrics) MessagesReceived(why msgbus.Reason, n int) {
 
 // ResolverAsked counts a question to the resolver.
 func (m *Metrics) ResolverAsked(result string) { m.resolver.WithLabelValues(result).Inc() }
+
+// SpansEnded counts spans that the collector has, or never will.
+func (m *Metrics) SpansEnded(result string, n int) { m.spans.WithLabelValues(result).Add(float64(n)) }
 
 // RedisAnswered notes how long Redis took.
 func (m *Metrics) RedisAnswered(command string, took time.Duration) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
+	"github.com/msgbusd/msgbusd/tracing"
 )
 
 // want holds series against what they must be.
@@ -24,15 +25,15 @@ func want(t *testing.T, series map[string]float64, wants map[string]float64) {
 
 // A counter that counts under another name than the table's: alerts stay silent.
 func TestWhatIsToldIsCountedUnderItsNames(t *testing.T) {
-	m := metrics.New(metrics.Build{Version: "v1", Revision: "abc"})
+	m := metrics.New(metrics.Build{Version: "v1", Revision: "abc"}, false)
 	m.MessagesAccepted(msgbus.RequestKind, 3)
 	m.MessagesFinished(msgbus.RequestKind, msgbus.EndAnswered, "", 2)
 	m.MessagesFinished(msgbus.RequestKind, msgbus.EndFailed, msgbus.Expired, 1)
 	m.MessagesFinished(msgbus.ReplyKind, msgbus.EndDelivered, "", 4)
 	m.MessagesFinished(msgbus.ReplyKind, msgbus.EndAnswered, "", 5) // of no kind that there is: told as it was said
-	m.MessageAged(msgbus.RequestKind, 30*time.Millisecond)
-	m.MessageAged(msgbus.RequestKind, -time.Hour) // Redis's clock was set back
-	m.MessageAged(msgbus.ReplyKind, time.Second)  // nobody knows that
+	m.MessageAged(msgbus.RequestKind, 30*time.Millisecond, nil)
+	m.MessageAged(msgbus.RequestKind, -time.Hour, nil) // Redis's clock was set back
+	m.MessageAged(msgbus.ReplyKind, time.Second, nil)  // nobody knows that
 	m.MessageRepeated()
 	m.ClaimsExpired(7)
 	m.TransferAttempted("", 5, 20*time.Millisecond)
@@ -40,6 +41,7 @@ func TestWhatIsToldIsCountedUnderItsNames(t *testing.T) {
 	m.MessagesReceived("", 6)
 	m.MessagesReceived(msgbus.QueueFull, 2)
 	m.ResolverAsked("found")
+	m.SpansEnded(tracing.QueueFull, 3)
 	m.RedisAnswered("admit+fetch", time.Millisecond)
 	m.RedisAnswered("admit+fetch", time.Millisecond)
 	m.RedisFailed("timeout")
@@ -63,6 +65,7 @@ func TestWhatIsToldIsCountedUnderItsNames(t *testing.T) {
 		`msgbusd_received_total{result="accepted"}`:                                         6,
 		`msgbusd_received_total{result="queue_full"}`:                                       2,
 		`msgbusd_resolver_requests_total{result="found"}`:                                   1,
+		`msgbusd_spans_total{result="queue_full"}`:                                          3,
 		`msgbusd_redis_command_duration_seconds_count{command="admit+fetch"}`:               2,
 		`msgbusd_redis_errors_total{kind="timeout"}`:                                        1,
 	})
@@ -106,7 +109,7 @@ func TestReasonsThatPeersMakeUpAreOneSeries(t *testing.T) {
 // A Redis that is away must not cost Prometheus the metrics that say so, and its last
 // values must not look like ones of now.
 func TestWhatRedisDoesNotTellIsLeftOut(t *testing.T) {
-	m := metrics.New(metrics.Build{})
+	m := metrics.New(metrics.Build{}, false)
 	m.Watch(&storage{err: errAway}, twins(3))
 	m.RedisFailed("connection")
 	series, types := scrape(t, m)
@@ -124,7 +127,7 @@ func TestWhatRedisDoesNotTellIsLeftOut(t *testing.T) {
 
 // A count of -1 messages, or of a message of 1970, would be taken for what it says.
 func TestWhatCannotBeCountedIsLeftOut(t *testing.T) {
-	m := metrics.New(metrics.Build{})
+	m := metrics.New(metrics.Build{}, false)
 	m.Watch(&storage{measures: msgbus.Measures{Local: -1, Reply: 2, LanesFailing: -1, LanesReady: 4, DeadSince: time.UnixMilli(1500)}}, twins(0))
 	series, _ := scrape(t, m)
 	want(t, series, map[string]float64{
@@ -141,7 +144,7 @@ func TestWhatCannotBeCountedIsLeftOut(t *testing.T) {
 
 // Somebody who asks for the metrics all the time would have Redis do nothing else.
 func TestRedisIsAskedAtMostOnceASecond(t *testing.T) {
-	m := metrics.New(metrics.Build{})
+	m := metrics.New(metrics.Build{}, false)
 	s := &storage{err: errAway} // also while it is away
 	m.Watch(s, twins(0))
 	began := time.Now()
@@ -153,14 +156,45 @@ func TestRedisIsAskedAtMostOnceASecond(t *testing.T) {
 	}
 }
 
+// Whoever sees a slow message in a graph wants its trace, and whoever has not asked for
+// exemplars wants the metrics as they were.
+func TestExemplarsNameTracesWhereTheyAreWanted(t *testing.T) {
+	trace := &msgbus.Trace{ID: [16]byte{0xab, 15: 0x01}}
+	const exemplar = `# {trace_id="ab000000000000000000000000000001"} 0.03`
+	for _, c := range []struct {
+		exemplars bool
+		accept    string
+		want      bool
+	}{{true, "application/openmetrics-text;version=1.0.0", true}, {true, "text/plain", false}, {false, "application/openmetrics-text;version=1.0.0", false}} {
+		m := metrics.New(metrics.Build{}, c.exemplars)
+		m.MessageAged(msgbus.RequestKind, 30*time.Millisecond, trace)
+		m.MessageAged(msgbus.ArrivalKind, time.Hour, nil)
+		m.MessageAged(msgbus.ReplyKind, time.Hour, trace) // nobody knows that
+		ask := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		ask.Header.Set("Accept", c.accept)
+		answer := httptest.NewRecorder()
+		m.Handler().ServeHTTP(answer, ask)
+		text := answer.Body.String()
+		if !strings.Contains(text, `msgbusd_message_age_seconds_count{kind="request"} 1`) {
+			t.Errorf("%+v: the message is not counted", c)
+		}
+		if got := strings.Contains(text, exemplar); got != c.want || strings.Count(text, "trace_id") > 1 {
+			t.Errorf("%+v: the exemplar is told: %v", c, got)
+		}
+		if isOpen := strings.HasPrefix(answer.Header().Get("Content-Type"), "application/openmetrics-text"); isOpen != c.want {
+			t.Errorf("%+v: answered as %s", c, answer.Header().Get("Content-Type"))
+		}
+	}
+}
+
 // BenchmarkMessage is what counting costs a request and its answer.
 func BenchmarkMessage(b *testing.B) {
-	m := metrics.New(metrics.Build{})
+	m := metrics.New(metrics.Build{}, false)
 	b.ReportAllocs()
 	for b.Loop() {
 		m.MessagesAccepted(msgbus.RequestKind, 1)
 		m.MessagesFinished(msgbus.RequestKind, msgbus.EndAnswered, "", 1)
-		m.MessageAged(msgbus.RequestKind, 3*time.Millisecond)
+		m.MessageAged(msgbus.RequestKind, 3*time.Millisecond, nil)
 	}
 }
 

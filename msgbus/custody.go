@@ -172,8 +172,9 @@ type Open struct {
 
 // A Departure is a service's reply on its way to the twin that asked.
 type Departure struct {
-	Open *Open // Record is "" when Redis knows nothing of the request
-	Body []byte
+	Open  *Open // Record is "" when Redis knows nothing of the request
+	Body  []byte
+	Trace *Trace // that the reply names
 }
 
 // An Answer ends a request of the backlog.

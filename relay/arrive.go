@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -41,16 +42,18 @@ type arrival struct {
 	msgbus.Acceptance
 	message *msgbus.Message
 	refusal *msgbus.Refusal
+	came    time.Time   // when it was handed in, by the storage's clock
 	tell    func(error) // of one that is taken with others: notes what became of it
 }
 
 // write fills in what the storage keeps of an arrival.
 func (r *Relay) write(a *arrival) {
+	a.came = r.backlog.Now()
 	if a.refusal != nil {
 		a.Refused, a.Body, a.Life = true, r.errorToPeer(a.message, a.refusal.Text), msgbus.DefaultExpiration
 		return
 	}
-	a.Life = a.message.Lifetime(r.backlog.Now().Unix())
+	a.Life = a.message.Lifetime(a.came.Unix())
 	a.Left = msgbus.MatchCommand(r.opts.LeftCommands, a.Command)
 	a.Body = r.requestToService(a.message)
 }
@@ -200,9 +203,10 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	s := m.Clone()
 	s.UID, s.ReturnQueue, s.Proxied = queue, queue, true
 	s.Error, s.Signature, s.Epoch = "", "", ""
+	came := r.backlog.Now()
 	a := msgbus.Acceptance{
 		Digest: digest, Now: m.Now, Command: m.Command,
-		Life: m.Lifetime(r.backlog.Now().Unix()),
+		Life: m.Lifetime(came.Unix()),
 		Left: msgbus.MatchCommand(r.opts.LeftCommands, m.Command),
 		Body: s.AppendRequest(nil, r.serviceDialect(m.Command)),
 	}
@@ -222,6 +226,7 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	if outcome == msgbus.Repeated {
 		r.observer.MessageRepeated()
 	} else {
+		r.traceArrival(s, "", came)
 		r.observer.MessagesAccepted(msgbus.CommandKind, 1)
 	}
 	return made, nil

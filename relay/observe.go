@@ -16,8 +16,9 @@ type Observer interface {
 	// MessagesFinished is told of messages that have ended. The reason is "" where
 	// an ending needs none.
 	MessagesFinished(kind msgbus.Kind, how msgbus.Ending, why msgbus.Reason, n int)
-	// MessageAged is told how old a message was when it ended.
-	MessageAged(kind msgbus.Kind, age time.Duration)
+	// MessageAged is told how old a message was when it ended, and of what trace it is,
+	// which is nil for those that nobody traces.
+	MessageAged(kind msgbus.Kind, age time.Duration, of *msgbus.Trace)
 	// MessageRepeated is told of a request that came once more, and went no further.
 	MessageRepeated()
 	// TransferAttempted is told of an attempt to hand messages to the relay of
@@ -25,12 +26,23 @@ type Observer interface {
 	TransferAttempted(why msgbus.Reason, messages int, took time.Duration)
 }
 
+// A Tracer is told of requests that have a Trace, and of no others. Its methods are called
+// like those of an Observer, and must keep nothing that a message shares memory with.
+type Tracer interface {
+	// RequestEnded is told how a request of this machine's apps has ended. The reason is
+	// "" when it was answered.
+	RequestEnded(m *msgbus.Message, how msgbus.Ending, why msgbus.Reason, admitted, ended time.Time)
+	// RequestArrived is told of a request for a service of this machine that was taken.
+	// With a reason it is answered with an error instead.
+	RequestArrived(m *msgbus.Message, why msgbus.Reason, came, taken time.Time)
+}
+
 // unobserved is the Observer of a relay of which nobody wants to know.
 type unobserved struct{}
 
 func (unobserved) MessagesAccepted(msgbus.Kind, int)                               {}
 func (unobserved) MessagesFinished(msgbus.Kind, msgbus.Ending, msgbus.Reason, int) {}
-func (unobserved) MessageAged(msgbus.Kind, time.Duration)                          {}
+func (unobserved) MessageAged(msgbus.Kind, time.Duration, *msgbus.Trace)           {}
 func (unobserved) MessageRepeated()                                                {}
 func (unobserved) TransferAttempted(msgbus.Reason, int, time.Duration)             {}
 
@@ -60,11 +72,19 @@ func (r *Relay) observeArrival(a *arrival, outcome msgbus.Outcome) {
 	case outcome == msgbus.Repeated:
 		r.observer.MessageRepeated()
 	case outcome == msgbus.Accepted && a.refusal != nil: // its source gets an error reply
+		r.traceArrival(a.message, a.refusal.Reason, a.came)
 		r.observer.MessagesAccepted(msgbus.ArrivalKind, 1)
 		r.observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndFailed, a.refusal.Reason, 1)
 		r.observer.MessagesAccepted(msgbus.ReplyKind, 1)
 	case outcome == msgbus.Accepted:
+		r.traceArrival(a.message, "", a.came)
 		r.observer.MessagesAccepted(msgbus.ArrivalKind, 1)
+	}
+}
+
+func (r *Relay) traceArrival(m *msgbus.Message, why msgbus.Reason, came time.Time) {
+	if r.tracer != nil && m.Trace != nil {
+		r.tracer.RequestArrived(m, why, came, r.backlog.Now())
 	}
 }
 
@@ -84,13 +104,17 @@ func (r *Relay) observeEnd(e *msgbus.Entry, outcome msgbus.Outcome, why msgbus.R
 	kind := kindOf(e)
 	r.observer.MessagesFinished(kind, how, why, 1)
 	if outcome != msgbus.KeptOutcome { // which is noticed at the deadline
-		r.observer.MessageAged(kind, age)
+		r.observer.MessageAged(kind, age, e.Message.Trace)
+	}
+	if r.tracer != nil && e.Message.Trace != nil && kind == msgbus.RequestKind { // a command's app is on no relay
+		r.tracer.RequestEnded(e.Message, how, why, e.Admitted, e.Admitted.Add(age))
 	}
 }
 
 // observeDeparture counts a reply that leaves, and the request that it answers, if its
-// record is there: one without it may have expired, or never have been.
-func (r *Relay) observeDeparture(open *msgbus.Open, outcome msgbus.Outcome) {
+// record is there: one without it may have expired, or never have been. Its trace is the
+// reply's, where the service left that as it was.
+func (r *Relay) observeDeparture(open *msgbus.Open, of *msgbus.Trace, outcome msgbus.Outcome) {
 	if outcome != msgbus.Sent {
 		r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDropped, msgbus.Late, 1)
 		return
@@ -100,7 +124,7 @@ func (r *Relay) observeDeparture(open *msgbus.Open, outcome msgbus.Outcome) {
 		return
 	}
 	r.observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndAnswered, "", 1)
-	r.observer.MessageAged(msgbus.ArrivalKind, r.backlog.Now().Sub(open.Accepted))
+	r.observer.MessageAged(msgbus.ArrivalKind, r.backlog.Now().Sub(open.Accepted), of)
 }
 
 // observeAttempt counts an attempt, unless the stop has cut it off.

@@ -33,7 +33,7 @@ func (c *tally) MessagesAccepted(kind msgbus.Kind, n int) { c.add(n, "%s accepte
 func (c *tally) MessagesFinished(kind msgbus.Kind, how msgbus.Ending, why msgbus.Reason, n int) {
 	c.add(n, "%s %s %s", kind, how, why)
 }
-func (c *tally) MessageAged(kind msgbus.Kind, age time.Duration) {
+func (c *tally) MessageAged(kind msgbus.Kind, age time.Duration, _ *msgbus.Trace) {
 	if age < 0 || age > patience {
 		c.add(1, "%s of age %v", kind, age)
 		return

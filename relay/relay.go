@@ -44,6 +44,7 @@ type Options struct {
 	Log   zerolog.Logger
 
 	Observer Observer // is told what becomes of messages; may be nil
+	Tracer   Tracer   // is told of requests that have a trace; may be nil
 }
 
 func (o *Options) setDefaults() {
@@ -85,7 +86,8 @@ type Relay struct {
 	replies  *gatherer[uint32, *single]
 	hasten   throttle
 	observer Observer
-	held     onset // expiry is held; for the one goroutine that expires
+	tracer   Tracer // nil: nobody wants to know
+	held     onset  // expiry is held; for the one goroutine that expires
 
 	ready     chan struct{} // closed at the first session
 	readyOnce sync.Once
@@ -104,7 +106,7 @@ func New(opts Options, backlog Backlog, peers Peers) *Relay {
 		refusal: opts.Log.Sample(zerolog.LevelSampler{WarnSampler: fewASecond(), ErrorSampler: fewASecond()}),
 		ready:   make(chan struct{}),
 
-		observer: opts.Observer,
+		observer: opts.Observer, tracer: opts.Tracer,
 	}
 	r.SetRules(opts.Rules)
 	r.lanes = newLanes(opts.Workers, r.serveLane)

@@ -197,7 +197,7 @@ func (r *Relay) departure(m *msgbus.Message, open *msgbus.Open) msgbus.Departure
 		out.Data, out.Error = "", "the service's answer is too large"
 		body = out.AppendNoted(nil)
 	}
-	return msgbus.Departure{Open: open, Body: body}
+	return msgbus.Departure{Open: open, Body: body, Trace: m.Trace}
 }
 
 // depart sends replies on. With them all of their claim has been dealt with.
@@ -212,7 +212,7 @@ func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 			return nil, err
 		}
 		for i, d := range departures {
-			r.observeDeparture(d.Open, outcomes[i])
+			r.observeDeparture(d.Open, d.Trace, outcomes[i])
 			r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
 		}
 		return batch, nil

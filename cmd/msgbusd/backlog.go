@@ -153,17 +153,19 @@ func dropRequests(i *inspection) error {
 
 // drop ends a request as the relay of its twin would.
 func (i *inspection) drop(uid string) error {
-	if err := dropRequest(context.WithoutCancel(i.Context.Context), i.store, nil, uid); err != nil {
+	if err := dropRequest(context.WithoutCancel(i.Context.Context), i.store, relay.Options{}, uid); err != nil {
 		return err
 	}
 	return i.Context.Context.Err() // between two requests is early enough to stop
 }
 
-// dropRequest ends a request as the relay of its twin would, which need not run.
-func dropRequest(ctx context.Context, store *backlog.Store, observer relay.Observer, uid string) error {
+// dropRequest ends a request as the relay of its twin would, which need not run. o says
+// who is told.
+func dropRequest(ctx context.Context, store *backlog.Store, o relay.Options, uid string) error {
 	entry, err := store.Entry(ctx, uid)
 	if err != nil {
 		return err
 	}
-	return relay.New(relay.Options{Twin: entry.Message.Source, Observer: observer, Log: zerolog.Nop()}, store, nil).DropRequest(ctx, uid)
+	o.Twin, o.Log = entry.Message.Source, zerolog.Nop()
+	return relay.New(o, store, nil).DropRequest(ctx, uid)
 }

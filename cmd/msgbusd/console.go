@@ -11,6 +11,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/console"
 	"github.com/msgbusd/msgbusd/httpapi"
+	"github.com/msgbusd/msgbusd/relay"
 )
 
 // consoleSettings are those of the admin side's pages.
@@ -50,7 +51,9 @@ func (d *daemonProcess) newConsole() *console.Console {
 	s := d.settings
 	return console.New(console.Options{
 		Version: version, Twin: s.twin, Instance: s.instance, Token: s.console.token, Guarded: s.console.guarded, Hosts: s.console.hosts,
-		Settings: d.shownSettings, Resolver: d.resolverState, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error { return dropRequest(ctx, d.store, d.metrics, uid) },
+		Settings: d.shownSettings, Resolver: d.resolverState, Twins: d.knownTwins, Drop: func(ctx context.Context, uid string) error {
+			return dropRequest(ctx, d.store, relay.Options{Observer: d.metrics, Tracer: d.tracer()}, uid)
+		},
 		Log: d.log,
 	}, d.store, d.overall)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/relay"
+	"github.com/msgbusd/msgbusd/tracing"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -77,6 +78,7 @@ type daemonProcess struct {
 	settings *settings
 	log      zerolog.Logger
 	metrics  *metrics.Metrics
+	spans    *tracing.Exporter // nil: nobody wants them
 	store    *backlog.Store
 	twins    *twin.Directory
 	public   net.Listener
@@ -97,7 +99,10 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &daemonProcess{settings: s, log: log, metrics: metrics.New(metrics.Build{Version: version, Revision: builtFrom()})}
+	d := &daemonProcess{settings: s, log: log, metrics: metrics.New(metrics.Build{Version: version, Revision: builtFrom()}, s.exemplars)}
+	if s.traces != "" {
+		d.spans = tracing.New(tracing.Options{Endpoint: s.traces, Version: version, Instance: s.instance, Observer: d.metrics, Log: log})
+	}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -166,7 +171,8 @@ func (d *daemonProcess) close() {
 //
 // Stop order: systemd hears of it; the public side, so that nothing new comes
 // in; the relay, which finishes what is in flight; the admin side last, so that
-// a stop that takes its time is not mistaken for a crash.
+// a stop that takes its time is not mistaken for a crash, and beside it the spans
+// that are left.
 func (d *daemonProcess) run(ctx context.Context) error {
 	defer d.close()
 	work, stopWork := context.WithCancel(ctx)
@@ -186,6 +192,9 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	})
 	group.Go(func() { giveBack(work) })
 	group.Go(func() { d.console.Run(admin) })
+	if d.spans != nil {
+		group.Go(func() { d.spans.Run(admin) })
+	}
 	group.Go(func() { d.awaitReloads(work) })
 	group.Go(func() {
 		<-work.Done()
@@ -254,7 +263,7 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	r := relay.New(relay.Options{
 		Twin: id, Workers: s.workers, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
-		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics,
+		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics, Tracer: d.tracer(),
 	}, d.store, client)
 	server := httpapi.NewServer(httpapi.ServerOptions{
 		Twin: id, MaxBody: int64(s.maxBody), MaxInFlight: int64(s.maxInFlight), Stop: ctx.Done(), Now: d.store.Now, Log: d.log,
@@ -279,6 +288,14 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	err := r.Run(served)
 	group.Wait()
 	return finalIfSuperseded(err)
+}
+
+// tracer is who is told of requests that are traced, or nil.
+func (d *daemonProcess) tracer() relay.Tracer {
+	if d.spans == nil {
+		return nil // and no interface that holds a nil
+	}
+	return d.spans
 }
 
 // announce opens the gate and says so.

@@ -69,6 +69,7 @@ func daemonFlags() []cli.Flag {
 		Usage: "`NAME` of this relay among those of the same Redis; keep it over restarts (default host name and listen address)"})
 	flags = append(flags, serviceFlags()...)
 	flags = append(flags, limitFlags()...)
+	flags = append(flags, traceFlags()...)
 	flags = append(flags, logFlags("info")...)
 	return append(flags, &cli.StringFlag{Name: "config", Category: groupLog, EnvVars: variable("config"),
 		Usage: "YAML `FILE` of settings"})
@@ -142,6 +143,15 @@ func limitFlags() []cli.Flag {
 
 func number(name string, value int, usage string) cli.Flag {
 	return &cli.IntFlag{Name: name, Category: groupLimits, EnvVars: variable(name), Value: value, Usage: usage}
+}
+
+func traceFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "otlp-endpoint", Category: groupTraces, EnvVars: variable("otlp-endpoint"),
+			Usage: "base `URL` of an OpenTelemetry collector, http(s)://…, which gets a span of each request whose traceparent is sampled, by OTLP over HTTP: /v1/traces is added (default none)"},
+		&cli.BoolFlag{Name: "exemplars", Category: groupTraces, EnvVars: variable("exemplars"),
+			Usage: "let /metrics name a trace beside msgbusd_message_age_seconds, for those who ask in the OpenMetrics form"},
+	}
 }
 
 // logFlags are shared by the commands that run until they are stopped.

@@ -17,7 +17,7 @@ const (
 )
 
 // optionGroups is the order in which the help shows options.
-var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupLog, groupOutput}
+var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupTraces, groupLog, groupOutput}
 
 const (
 	groupIdentity = "Who this twin is"
@@ -26,6 +26,7 @@ const (
 	groupRedis    = "Local Redis"
 	groupServices = "Services"
 	groupLimits   = "Limits"
+	groupTraces   = "Metrics and traces"
 	groupLog      = "Log and configuration"
 	groupOutput   = "Output"
 )

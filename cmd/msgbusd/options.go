@@ -150,6 +150,12 @@ func (o *options) shownValue(name string) (value any, secret bool) {
 			return nil, false
 		case name == "mnemonics", name == "menmonics":
 			return nil, true
+		case slices.Contains(addressOptions[:], name):
+			shown := shownAddress(v)
+			if shown == "" {
+				return nil, true
+			}
+			return shown, shown != v
 		case (name == "mnemonics-file" || name == "config") && looksSecret(v):
 			return nil, true
 		}

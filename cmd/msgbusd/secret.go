@@ -135,7 +135,7 @@ func shownByPS(c *cli.Context) (warnings []string) {
 		}
 	}
 	for _, option := range addressOptions {
-		if slices.Contains(given, option) && slices.ContainsFunc(c.StringSlice(option), hasPassword) {
+		if slices.Contains(given, option) && slices.ContainsFunc(addresses(c, option), hasPassword) {
 			warnings = append(warnings, fmt.Sprintf("ps shows the password given by --%s to everybody on this machine; %s and --config do not", option, variable(option)[0]))
 		}
 	}
@@ -152,7 +152,15 @@ func onCommandLine(c *cli.Context) []string {
 }
 
 // addressOptions are those whose values may hold a password.
-var addressOptions = [...]string{"redis", "substrate"}
+var addressOptions = [...]string{"redis", "substrate", "otlp-endpoint"}
+
+// addresses returns what one of them names.
+func addresses(c *cli.Context, option string) []string {
+	if list, isList := c.Value(option).(cli.StringSlice); isList {
+		return list.Value()
+	}
+	return []string{c.String(option)}
+}
 
 // hasPassword tells whether an address has one in it, or a user, which may be a
 // token. What cannot be read is taken to have one.

@@ -16,6 +16,7 @@ import (
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/relay"
+	"github.com/msgbusd/msgbusd/tracing"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -47,6 +48,9 @@ type settings struct {
 
 	requireV2, requireEncryption bool
 	compressFrom                 int // bytes
+
+	traces    string // URL of the collector; "": none
+	exemplars bool
 }
 
 // Format prints nothing of the settings, whatever the verb: the password of Redis is
@@ -102,6 +106,7 @@ func (o *options) settings() (*settings, error) {
 		brpop:       c.StringSlice("brpop"),
 
 		requireV2: c.Bool("require-v2"), requireEncryption: c.Bool("require-encryption"), compressFrom: c.Int("compress-from"),
+		exemplars: c.Bool("exemplars"),
 	}
 	s.requireV2 = s.requireV2 || s.requireEncryption // version 1 has none
 	if s.redis, err = readRedis(c); err != nil {
@@ -121,6 +126,9 @@ func (o *options) settings() (*settings, error) {
 		return nil, err
 	}
 	if s.policy, err = readPolicy(c); err != nil {
+		return nil, err
+	}
+	if s.traces, err = readCollector(c); err != nil {
 		return nil, err
 	}
 	if s.instance, err = readInstance(c); err != nil {
@@ -227,6 +235,19 @@ func readPorts(texts []string) (ports []twin.Ports, err error) {
 		ports = append(ports, p)
 	}
 	return ports, nil
+}
+
+// readCollector reads where spans go. The address may hold a password, like that of Redis.
+func readCollector(c *cli.Context) (string, error) {
+	base := c.String("otlp-endpoint")
+	if base == "" {
+		return "", nil
+	}
+	url, err := tracing.ParseEndpoint(base)
+	if err != nil {
+		return "", withHint(configError("--otlp-endpoint: %w", err), "such as http://127.0.0.1:4318, without /v1/traces")
+	}
+	return url, nil
 }
 
 // readRedis reads where Redis is. The address may hold a password, which the

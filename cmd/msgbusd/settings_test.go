@@ -53,6 +53,9 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{option: "max-exp", file: "1h", env: "2h", option1: "3h", get: func(s *settings) any { return s.maxExp }, wants: [4]any{7 * 24 * time.Hour, time.Hour, 2 * time.Hour, 3 * time.Hour}},
 		{option: "workers", file: "1", env: "2", option1: "3", get: func(s *settings) any { return s.workers }, wants: [4]any{1000, 1, 2, 3}},
 		{option: "redis", file: "a:1", env: "b:2", option1: "c:3", get: func(s *settings) any { return s.redis.Addr }, wants: [4]any{"127.0.0.1:6379", "a:1", "b:2", "c:3"}},
+		{option: "otlp-endpoint", file: "http://a", env: "http://b/", option1: "https://c/d", get: func(s *settings) any { return s.traces },
+			wants: [4]any{"", "http://a/v1/traces", "http://b/v1/traces", "https://c/d/v1/traces"}},
+		{option: "exemplars", file: "true", env: "false", option1: "true", get: func(s *settings) any { return s.exemplars }, wants: [4]any{false, true, false, true}},
 		// A list replaces the weaker one as a whole.
 		{option: "expose", file: "[a, b]", env: "c,d", option1: "e", get: func(s *settings) any { return s.expose },
 			wants: [4]any{[]string{"*"}, []string{"a", "b"}, []string{"c", "d"}, []string{"e"}}},
@@ -255,10 +258,11 @@ func TestOnlyWhatPSShowsIsWarnedOf(t *testing.T) {
 	if got := warnings(); len(got) != 0 {
 		t.Errorf("by variables: %q", got)
 	}
-	if got := warnings("--mnemonics", "//Bob", "--redis", "redis://:hunter2@127.0.0.1:2", "--substrate", "https://hunter2@127.0.0.2"); len(got) != 3 {
+	if got := warnings("--mnemonics", "//Bob", "--redis", "redis://:hunter2@127.0.0.1:2", "--substrate", "https://hunter2@127.0.0.2",
+		"--otlp-endpoint", "https://hunter2@127.0.0.3"); len(got) != 4 {
 		t.Errorf("on the command line: %q", got)
 	}
-	if got := warnings("--redis", "127.0.0.1:6379", "--substrate", "https://127.0.0.1"); len(got) != 0 {
+	if got := warnings("--redis", "127.0.0.1:6379", "--substrate", "https://127.0.0.1", "--otlp-endpoint", "https://127.0.0.3"); len(got) != 0 {
 		t.Errorf("without a secret: %q", got)
 	}
 }
