@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -45,7 +46,13 @@ func build(dir string) error {
 	if raceDetector {
 		args = append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, "github.com/msgbusd/msgbusd/cmd/msgbusd")...)
+	// In its own module, with the versions that it is built of: the tests may be in another.
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/msgbusd/msgbusd").Output()
+	if err != nil {
+		return fmt.Errorf("find the module of msgbusd: %w", err)
+	}
+	cmd := exec.Command("go", append(args, "./cmd/msgbusd")...)
+	cmd.Dir = strings.TrimSpace(string(root))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build msgbusd: %w\n%s", err, out)
 	}
