@@ -134,7 +134,13 @@ func TestForgedSignatures(t *testing.T) {
 	var tried atomic.Int64
 	refuse := func(m string) {
 		tried.Add(1)
-		if status, reason := a.send(a.b.Listen, parcel{path: "/zbus-remote", body: []byte(m)}); !foundForged(status, reason) {
+		status, reason := a.send(a.b.Listen, parcel{path: "/zbus-remote", body: []byte(m)})
+		// A twin of which nobody has heard is looked up, and only so many are at once.
+		for i := 0; reason == "too_many_lookups" && i < 100; i++ {
+			r.pass(50 * time.Millisecond)
+			status, reason = a.send(a.b.Listen, parcel{path: "/zbus-remote", body: []byte(m)})
+		}
+		if !foundForged(status, reason) {
 			r.Errorf("%d %s for %q", status, reason, m)
 		}
 	}
