@@ -225,7 +225,7 @@ func TestReloadableAreExactlyTheOptionsThatRunningPartsTake(t *testing.T) {
 	values := map[string]string{
 		"allow-twin": "5", "deny-twin": "6", "allow-command": "a=7", "expose": "a", "log-level": "warn", "log-format": "json", "key-type": "ed25519",
 		"listen": ":1", "admin-listen": "127.0.0.1:2", "allow-network": "10.0.0.0/8", "max-in-flight": "500000000", "max-exp": "1h", "drain": "2s", "redis": "a:1",
-		"require-v2": "true", "require-encryption": "true",
+		"require-v2": "true", "require-encryption": "true", "otlp-endpoint": "http://a", "exemplars": "true",
 	}
 	before := of("")
 	for _, f := range daemonFlags() {
