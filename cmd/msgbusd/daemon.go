@@ -63,7 +63,6 @@ func daemonCommand(c *cli.Context, s streams) error {
 		return err
 	}
 	d.reloads = newReloads(hangups, func() (*options, error) { return readOptions(c) }, given, level)
-	collectSeldom()
 	return d.run(c.Context)
 }
 
@@ -190,6 +189,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 		defer stopWork()
 		workErr = d.work(work)
 	})
+	group.Go(func() { collect(work) })
 	group.Go(func() { giveBack(work) })
 	group.Go(func() { d.console.Run(admin) })
 	if d.spans != nil {
