@@ -10,8 +10,6 @@ import (
 
 // From an empty machine to an empty machine once more, with a real systemd, and with an
 // upgrade under load in between.
-//
-// Seen to fail it: postinstall.sh without try-restart.
 func TestDebOnAMachineWithSystemd(t *testing.T) {
 	old, next := packageOf(t, v1, "deb"), packageOf(t, v2, "deb")
 	r := systemdtest.Boot(t).RelayOf(fleettest.New(t).Site(1001))
