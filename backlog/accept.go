@@ -20,8 +20,8 @@ const signatureKeep = 10 * time.Minute
 const noEpoch = "-"
 
 // Accept takes requests of one twin and one epoch ("" when the twin's relay
-// sends none): each is pushed to its service's queue, or answered by an error
-// reply, once. The outcomes are msgbus.Accepted, Repeated, TooOld, QueueIsFull
+// sends none): each is pushed to its service's queue, or answered by a reply of
+// the relay's own, once. The outcomes are msgbus.Accepted, Repeated, TooOld, QueueIsFull
 // or QueueWrongType. Requests with a digest must be signed in the same minute.
 // c is the claim that the requests came from, nil when they came by HTTP.
 func (s *Store) Accept(ctx context.Context, c *msgbus.Claim, source uint32, epoch string, requests []msgbus.Acceptance) ([]msgbus.Outcome, error) {
@@ -64,7 +64,7 @@ const openedMost = 8192
 func (s *Store) rememberOpen(t *msgbus.Transfer, requests []msgbus.Acceptance, out []msgbus.Outcome, now int64) {
 	epoch := cmp.Or(t.Epoch, noEpoch)
 	for i, r := range requests {
-		if out[i] != msgbus.Accepted || r.Refused {
+		if out[i] != msgbus.Accepted || r.IsReply || r.OneWay {
 			continue
 		}
 		uid, cmd := strings.Clone(r.UID), strings.Clone(r.Command) // of a message that they would keep
@@ -89,7 +89,7 @@ func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests [
 		s.keys.laneReplies(t), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.signatures(transfer.Signed / 60), s.keys.seen(t),
 		s.keys.window(t, 0), s.keys.window(t, 1), s.keys.window(t, 2), s.keys.window(t, 3)}
 	session, claim := s.claimAtStake(c)
-	keys = append(keys, s.keys.sessions(), claim, s.keys.openCounts())
+	keys = append(keys, s.keys.sessions(), claim, s.keys.openCounts(), s.keys.retained(), s.keys.subscribers(), s.keys.streams())
 	bounds := s.bounds.Load()
 	args := []any{t, epoch, Window, int(s.opts.MaxLife.Seconds()), bounds.MaxUnread, bounds.MaxQueue,
 		flag(source == s.opts.Twin), int(signatureKeep.Seconds()), session, bounds.MaxReplies, transfer.Digest}
@@ -102,17 +102,22 @@ func (s *Store) accepting(c *msgbus.Claim, transfer *msgbus.Transfer, requests [
 		keys = append(keys, s.keys.command(cmd))
 		args = append(args, cmd)
 	}
+	streams := newNumbering[string]()
 	for _, r := range requests {
 		kind := side(r.Left)
-		if r.Refused {
-			kind = "refuse"
+		switch {
+		case r.IsReply:
+			kind = "reply"
+		case r.OneWay:
+			kind = strings.ToLower(kind)
 		}
 		position := ""
 		if c != nil {
 			position = strconv.Itoa(r.Position)
 		}
-		args = append(args, kind, commands.of(r.Command), r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Body, position)
+		args = append(args, kind, commands.of(r.Command), r.Number, r.Digest, r.UID, r.Life.Milliseconds(), r.Body, position, s.effect(r.Effect, streams))
 	}
+	keys = append(keys, streams.names...)
 	return call{s.scripts.accept, keys, args}, nil
 }
 
@@ -128,14 +133,19 @@ func isEpoch(epoch string) bool {
 // Proxy takes a request from `/zbus-cmd`. queue is the return queue that it
 // gets and by which it is known from here on; a repeat gets the earlier one
 // back. tail is what the backlog entry says behind its head. A result stays
-// readable for msgbus.ReplyQueueTTL after the request's end.
+// readable for msgbus.ReplyQueueTTL after the request's end. No service gets a request
+// for which r.IsReply is set: the caller answers it.
 func (s *Store) Proxy(ctx context.Context, source uint32, queue string, r msgbus.Acceptance, tail []byte) (string, msgbus.Outcome, error) {
 	bounds := s.bounds.Load()
+	end := side(r.Left)
+	if r.IsReply {
+		end = ""
+	}
 	result, err := s.run(ctx, s.scripts.proxy,
 		[]string{s.keys.backlog(), s.keys.deadlines(), s.keys.unread(), s.keys.served(),
 			s.keys.signatures(r.Now / 60), s.keys.result(queue), s.keys.command(r.Command), s.keys.stats()},
 		queue, id(source), id(s.opts.Twin), r.Digest, int(signatureKeep.Seconds()), r.Life.Milliseconds(),
-		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, side(r.Left), r.Body, tail, bounds.MaxUnread, bounds.MaxQueue, bounds.MaxBacklog).StringSlice()
+		int(msgbus.ReplyQueueTTL.Seconds()), r.Command, end, r.Body, tail, bounds.MaxUnread, bounds.MaxQueue, bounds.MaxBacklog).StringSlice()
 	if err != nil {
 		return "", "", fmt.Errorf("accept a command of twin %d: %w", source, err)
 	}
@@ -198,15 +208,20 @@ func parseOpen(uid, line string) (msgbus.Open, bool) {
 
 // DepartAndFetch puts services' replies on the lanes to the twins that asked and closes
 // the records that they answer. It drops the claim: with the departures all of it has
-// been dealt with. The outcomes are msgbus.Sent or TooLate. It returns msgbus.ErrStale,
+// been dealt with. Interim replies leave their records open. The outcomes are msgbus.Sent or TooLate. It returns msgbus.ErrStale,
 // and has done nothing, when a record that is remembered is not the only one with its
-// uid any more.
+// uid any more. Without a claim (nil) they are errors in place of replies.
 //
 // In the same exchange it fetches from the lane to a twin, unless that is 0. The
 // batch is nil when it could not be fetched.
 func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error) {
-	keys := []string{s.keys.sessions(), s.claimKey(c), s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts(), s.keys.ended()}
-	args := []any{c.Session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds(), len(c.Messages)}
+	session, claim := s.claimAtStake(c)
+	seen := 0
+	if c != nil {
+		seen = len(c.Messages)
+	}
+	keys := []string{s.keys.sessions(), claim, s.keys.open(), s.keys.openDeadlines(), s.keys.replies(), s.keys.repliesDeadlines(), s.keys.lanes(), s.keys.openCounts(), s.keys.ended(), s.keys.served()}
+	args := []any{session, msgbus.DefaultExpiration.Milliseconds(), publishedHold.Microseconds(), seen, s.bounds.Load().MaxReplies}
 	twins := newNumbering[uint32]()
 	for _, d := range departures {
 		twins.of(d.Open.Source)
@@ -221,7 +236,11 @@ func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures 
 		if epoch == "" {
 			epoch = noEpoch
 		}
-		args = append(args, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, flag(d.Open.Remembered), d.Body)
+		interim := ""
+		if d.Interim {
+			interim = strconv.FormatInt(d.Sequence, 10)
+		}
+		args = append(args, d.Open.UID, twins.of(d.Open.Source), epoch, d.Open.Record, flag(d.Open.Remembered), interim, d.Body)
 	}
 	departed, batch := s.withFetch(ctx, call{s.scripts.depart, keys, args}, twin)
 	result, err := departed.StringSlice()
@@ -229,9 +248,13 @@ func (s *Store) DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures 
 		return nil, nil, fmt.Errorf("send %d replies: %w", len(departures), err)
 	}
 	for _, d := range departures {
-		s.opened.Delete(d.Open.UID)
+		if !d.Interim {
+			s.opened.Delete(d.Open.UID)
+		}
 	}
-	s.setDrained(c.Queue, true)
+	if c != nil {
+		s.setDrained(c.Queue, true)
+	}
 	return outcomes(result), batch, nil
 }
 

@@ -152,7 +152,7 @@ func TestRefusedRequestIsAnsweredOnce(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()
 		bad := arrival(9)
-		bad.Refused, bad.Body = true, []byte("expired")
+		bad.IsReply, bad.Body = true, []byte("expired")
 		wantEqual(r, "first", r.accept(s, 1003, sample, bad), "[accepted]")
 		wantEqual(r, "again", r.accept(s, 1003, sample, bad), "[repeat]")
 		wantEqual(r, "as one to be delivered", r.accept(s, 1003, sample, arrival(9)), "[repeat]")
@@ -230,7 +230,7 @@ func TestRequestsOfATwinThatFetchesNoRepliesAreRefused(t *testing.T) {
 		r.refuseArrival(s, 1003, sample, 1)
 		r.refuseArrival(s, 1003, sample, 2)
 		refused := arrival(3)
-		refused.Refused = true
+		refused.IsReply = true
 		wantEqual(r, "an error reply more", r.accept(s, 1003, sample, refused), "[queue_full]")
 		wantEqual(r, "a request more", r.accept(s, 1003, sample, arrival(4)), "[queue_full]")
 		wantEqual(r, "of another twin", r.accept(s, 1004, sample, arrival(4)), "[accepted]")

@@ -11,9 +11,11 @@ import (
 )
 
 // Answer ends requests: each entry goes and its reply is pushed, or nothing
-// happens to it. c is the claim that the replies came from, nil when they did
+// happens to it. One that nobody waits for goes, and if it failed its body is kept in
+// the dead letters. c is the claim that the replies came from, nil when they did
 // not come from one. The outcomes are msgbus.Answered, FailedOutcome, TooLate,
-// KeptOutcome or QueueWrongType.
+// KeptOutcome or QueueWrongType; DeliveredOutcome or
+// BuriedOutcome of requests that nobody waits for.
 func (s *Store) Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
 	return answered(answers, s.call(ctx, s.answering(c, answers)))
 }
@@ -40,7 +42,9 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 	session, claim := s.claimAtStake(c)
 	queues, lanes := newNumbering[string](), newNumbering[uint32]()
 	for _, a := range answers {
-		queues.of(a.Entry.Message.ReturnQueue)
+		if !a.Entry.Message.IsOneWay() {
+			queues.of(a.Entry.Message.ReturnQueue)
+		}
 		lanes.of(a.Entry.Message.Destinations[0])
 	}
 	keys := []string{s.keys.backlog(), s.keys.deadlines(), s.keys.stats(), s.keys.dead(), s.keys.sessions(), claim, s.keys.ended()}
@@ -59,7 +63,11 @@ func (s *Store) answering(c *msgbus.Claim, answers []msgbus.Answer) call {
 		if c != nil && a.Position >= 0 {
 			position = strconv.Itoa(a.Position)
 		}
-		args = append(args, m.UID, a.Entry.Head, outcome, string(a.Reason), stayText(a.Stay), flag(m.Proxied), position, queues.of(m.ReturnQueue), lanes.of(m.Destinations[0]), a.Body)
+		queue := 0
+		if !m.IsOneWay() {
+			queue = queues.of(m.ReturnQueue)
+		}
+		args = append(args, m.UID, a.Entry.Head, outcome, string(a.Reason), stayText(a.Stay), flag(m.Proxied), position, queue, lanes.of(m.Destinations[0]), a.Detail, a.Body)
 	}
 	return call{s.scripts.answer, keys, args}
 }

@@ -78,7 +78,7 @@ func TestAcceptedBatchDoesWhatItsMessagesDoOneByOne(t *testing.T) {
 				a.UID = msgbus.FormatUID(self, rapid.Uint64Range(1, 4).Draw(rt, "uid"))
 				a.Command = rapid.SampledFrom([]string{"a", "a", "a", "a", "b", "c", "wrong", "kept", "a\n"}).Draw(rt, "command")
 				a.Left = rapid.Bool().Draw(rt, "left")
-				a.Refused = rapid.IntRange(0, 3).Draw(rt, "refused") == 0
+				a.IsReply = rapid.IntRange(0, 3).Draw(rt, "refused") == 0
 				a.Life = time.Duration(rapid.IntRange(1, 3).Draw(rt, "life")) * time.Minute
 				a.Digest = rapid.SampledFrom([]string{"", "", "d1", "d2"}).Draw(rt, "digest")
 				a.Body = fmt.Append(nil, "body ", len(batch))

@@ -26,6 +26,7 @@ const (
 	Unserved       State = "unserved"        // on a lane that no relay will look at
 	Overdue        State = "overdue"         // should have ended, and a relay lives that ends such
 	UnknownSession State = "unknown_session" // claimed, and nobody will give it back
+	NotAnnounced   State = "not_announced"   // taken by a service, and nobody will give it back when that ends
 	NotCounted     State = "not_counted"     // an open request that is not counted as its twin's, or the reverse
 	InBoth         State = "in_both"         // in two places of which it can have one
 	NoWindow       State = "no_window"       // repeats of what was accepted cannot be told
@@ -172,6 +173,8 @@ func (c *checker) role(key string) role {
 		return role{"zset", nil}
 	case k.unread():
 		return role{"zset", c.commands}
+	case k.consumers():
+		return role{"zset", c.consumers}
 	case k.backlog():
 		return role{"hash", c.entries}
 	case k.deadlines():
@@ -196,6 +199,10 @@ func (c *checker) role(key string) role {
 		session, queue, _ := strings.Cut(rest, ".")
 		return role{"list", func(ctx context.Context) error { return c.claim(ctx, key, session, queue) }}
 	}
+	if rest, ok := strings.CutPrefix(key, k.system("taken.")); ok {
+		consumer, cmd, _ := strings.Cut(rest, ".")
+		return role{"list", func(ctx context.Context) error { return c.taken(ctx, key, consumer, cmd) }}
+	}
 	if rest, ok := strings.CutPrefix(key, k.seen("")); ok {
 		if strings.Contains(rest, ".") {
 			return role{"string", nil}
@@ -206,7 +213,7 @@ func (c *checker) role(key string) role {
 	case strings.HasPrefix(key, k.system("signatures.")):
 		return role{"hash", nil}
 	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")), strings.HasPrefix(key, k.system("peer.")),
-		strings.HasPrefix(key, k.system("transfer.keys.")):
+		strings.HasPrefix(key, k.system("transfer.keys.")), strings.HasPrefix(key, k.consumer("")):
 		return role{"string", nil}
 	}
 	return role{}

@@ -107,7 +107,7 @@ func (l *load) arrivals(s *backlog.Store, source uint32, n *uint64) error {
 	for range 5 {
 		*n += 1 + rand.Uint64N(3)
 		a := arrival(*n)
-		a.Refused = rand.IntN(3) == 0
+		a.IsReply = rand.IntN(3) == 0
 		a.Life = time.Duration(rand.IntN(2000)) * time.Millisecond
 		all = append(all, a)
 	}

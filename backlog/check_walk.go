@@ -312,6 +312,38 @@ func (c *checker) claim(ctx context.Context, key, session, queue string) error {
 	return nil
 }
 
+// consumers tells whether those who have announced themselves are looked after.
+func (c *checker) consumers(ctx context.Context) error {
+	k := c.keys
+	return c.walk(ctx, namesStep, []string{k.consumers()}, func(names []name) error {
+		for _, n := range names {
+			if _, _, ok := parseConsumer(n.id); !ok {
+				c.found(k.consumers(), n.id, Unreadable, "it is not a service's name and a command: nobody looks after what it takes")
+			}
+		}
+		return nil
+	})
+}
+
+// taken tells whether what a service has taken will come back when that ends.
+func (c *checker) taken(ctx context.Context, key, consumer, cmd string) error {
+	k := c.keys
+	keys := []string{k.sessions(), k.consumers(), k.hold(), k.consumer(consumer), key}
+	result, err := c.run(ctx, c.scripts.checkTaken, keys, consumer+" "+cmd, takeOver.Milliseconds()).Slice()
+	if err != nil {
+		return err
+	}
+	has, _ := result[0].(int64)
+	state, _ := result[1].(string)
+	switch State(state) {
+	case NotAnnounced:
+		c.found(key, "", NotAnnounced, "service %s has taken %d requests and has not announced itself for command %q", consumer, has, cmd)
+	case Overdue:
+		c.found(key, "", Overdue, "service %s has ended, and nobody gives its %d requests back", consumer, has)
+	}
+	return nil
+}
+
 func (c *checker) commands(ctx context.Context) error {
 	k := c.keys
 	return c.walk(ctx, namesStep, []string{k.unread(), k.served()}, func(names []name) error {

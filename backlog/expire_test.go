@@ -68,7 +68,7 @@ func TestWhatItsSourceHasEndedIsForgotten(t *testing.T) {
 		var all []msgbus.Acceptance
 		for n := range uint64(many) {
 			a := arrival(n + 1)
-			a.Refused = n%2 == 0
+			a.IsReply = n%2 == 0
 			all = append(all, a)
 		}
 		long := arrival(many + 1)

@@ -95,7 +95,7 @@ func TestFullRedisAcceptsNothingNew(t *testing.T) {
 	r.accept(s, 1003, sample, arrival(1))
 	signed, refused := arrival(3), arrival(4)
 	signed.Digest, signed.Now = "d", r.now().Unix()
-	refused.Refused = true
+	refused.IsReply = true
 	proxied, tail := r.proxied("d2", "calc.add")
 	cases := map[string]func() error{
 		"in a known epoch": func() error {

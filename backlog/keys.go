@@ -71,9 +71,32 @@ func (k keys) signatures(minute int64) string {
 	return k.system("signatures." + strconv.FormatInt(minute, 10)) // hash: digest → result queue or ""
 }
 func (k keys) unread() string                { return k.system("commands") } // sorted set: cmd that no service has taken from → its latest deadline
-func (k keys) served() string                { return k.system("served") }   // sorted set: cmd → when a service was last seen to take
+func (k keys) served() string                { return k.system("served") }   // sorted set: cmd → when a service was last seen to take; see announced in the preamble
 func (k keys) result(queue string) string    { return k.system("result." + queue) }
 func (k keys) twinRecord(twin uint32) string { return k.system("twin." + id(twin)) }
 func (k keys) peer(twin uint32) string       { return k.system("peer." + id(twin)) } // what its relay offers to seal with; there: it speaks version 2
+
+// Services that have announced themselves. They write the first two and take into the third.
+func (k keys) consumers() string           { return k.system("consumers") }        // sorted set: "<consumer> <cmd>" → 0, or the ms at which its lease was first found gone
+func (k keys) consumer(name string) string { return k.system("consumer." + name) } // string that goes by itself: the lease, of apps that subscribe, too
+func (k keys) taken(consumer, cmd string) string {
+	return k.system("taken." + consumer + "." + cmd) // list of what it has taken and not acknowledged
+}
+
+// group is a set of twins, which apps and operators make.
+func (k keys) group(name string) string { return k.system("group." + name) }
+
+// Events.
+func (k keys) channel(pattern string) string { return string(k) + ".events." + pattern } // of Redis's PUBLISH, and no key
+func (k keys) stream(exchange string) string { return k.system("stream." + exchange) }   // stream of events
+func (k keys) streams() string               { return k.system("streams") }              // sorted set: exchange → ms when its stream last got an event
+func (k keys) retained() string              { return k.system("retained") }             // hash: "<src> <topic>" → the latest event
+func (k keys) subscribers() string           { return k.system("subscribers") }          // sorted set: "<twin> <pattern>" → ms until which it gets events
+func (k keys) subscriptions() string         { return k.system("subscriptions") }        // sorted set of this machine's apps: "<consumer> <twin> <pattern>" → 0
+func (k keys) subscribed() string            { return k.system("subscribed") }           // sorted set: "<twin> <pattern>" → ms when the twin was last asked
+
+// Presence of apps.
+func (k keys) presence() string           { return k.system("presence") }         // sorted set: name → 0
+func (k keys) present(name string) string { return k.system("presence." + name) } // string that the one who has the name keeps up
 
 func id(twin uint32) string { return strconv.FormatUint(uint64(twin), 10) }

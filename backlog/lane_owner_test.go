@@ -129,9 +129,9 @@ func TestReplyToAPublishedRelayWaits50Milliseconds(t *testing.T) {
 	onMovingClocks(t, func(r *rig) {
 		s := r.join()
 		a := arrival(1)
-		a.Digest, a.Now, a.Refused, a.Body = "d1", r.now().Unix(), true, []byte("error")
+		a.Digest, a.Now, a.IsReply, a.Body = "d1", r.now().Unix(), true, []byte("error")
 		wantEqual(r, "outcome", r.accept(s, 1003, "", a), "[accepted]")
-		a.Digest, a.Refused, a.UID = "d2", false, "1001.2"
+		a.Digest, a.IsReply, a.UID = "d2", false, "1001.2"
 		wantEqual(r, "outcome", r.accept(s, 1003, "", a), "[accepted]")
 		accepted := r.now()
 		r.depart(s, "1001.2", "reply")

@@ -48,7 +48,7 @@ func unreachable() msgbus.Failure {
 func (r *rig) refuseArrival(s *backlog.Store, source uint32, epoch string, n uint64) {
 	r.Helper()
 	a := arrival(n)
-	a.Refused, a.Body = true, []byte("error reply")
+	a.IsReply, a.Body = true, []byte("error reply")
 	wantEqual(r, "outcome", r.accept(s, source, epoch, a), "[accepted]")
 }
 

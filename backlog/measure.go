@@ -13,10 +13,10 @@ func (s *Store) Measure(ctx context.Context) (msgbus.Measures, error) {
 	k := s.keys
 	keys := []string{
 		k.queue(msgbus.LocalQueue), k.queue(msgbus.RemoteQueue), k.queue(msgbus.ReplyQueue), k.backlog(), k.replies(), k.openDeadlines(),
-		k.dead(), k.lanes(), k.lanesLater(), k.deadlines(), k.open(),
+		k.dead(), k.lanes(), k.lanesLater(), k.deadlines(), k.open(), k.consumers(),
 	}
 	n, err := s.run(ctx, s.scripts.measure, keys).Int64Slice()
-	if err == nil && len(n) != 13 {
+	if err == nil && len(n) != 14 {
 		err = fmt.Errorf("%d elements in a script's answer", len(n))
 	}
 	if err != nil {
@@ -31,7 +31,7 @@ func (s *Store) Measure(ctx context.Context) (msgbus.Measures, error) {
 	return msgbus.Measures{
 		Local: n[0], Remote: n[1], Reply: n[2], Backlog: n[3], Replies: n[4], Open: n[5], Dead: n[6],
 		LanesReady: n[7], LanesFailing: n[8], LanesPutOff: n[9],
-		BacklogSince: since(n[10]), OpenSince: since(n[11]), DeadSince: since(n[12]),
+		BacklogSince: since(n[10]), OpenSince: since(n[11]), DeadSince: since(n[12]), Services: n[13],
 	}, nil
 }
 

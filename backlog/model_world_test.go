@@ -295,7 +295,7 @@ func (w *world) putOff(l letter) {
 func (w *world) deliverRequest(r *worker, l letter) bool {
 	w.Helper()
 	a := msgbus.Acceptance{UID: l.uid, Number: l.number, Command: "calc.add", Life: l.life, Body: []byte(l.body + " " + l.epoch + " " + l.uid)}
-	if a.Refused = l.kind == unserved; a.Refused {
+	if a.IsReply = l.kind == unserved; a.IsReply {
 		a.Body = []byte("refusal " + l.body)
 	}
 	var out []msgbus.Outcome
@@ -311,7 +311,7 @@ func (w *world) deliverRequest(r *worker, l letter) bool {
 	}
 	w.must(err)
 	w.posted[l.digest] = true
-	w.accepted(l.epoch+" "+l.uid, string(a.Body), a.Refused, out[0])
+	w.accepted(l.epoch+" "+l.uid, string(a.Body), a.IsReply, out[0])
 	return true
 }
 

@@ -25,6 +25,9 @@ type Observer interface {
 	// ClaimsExpired is told of messages that went back to their queues because the
 	// session that claimed them has ended.
 	ClaimsExpired(messages int)
+	// RequestsReturned is told of requests that went back to their queues because the
+	// services that had taken them have ended.
+	RequestsReturned(n int)
 	// MessagesFinished is told of requests of other twins that no service has answered
 	// in time, and of entries that nobody can read.
 	MessagesFinished(kind msgbus.Kind, how msgbus.Ending, why msgbus.Reason, n int)
@@ -45,6 +48,7 @@ type unobserved struct{}
 func (unobserved) RedisAnswered(string, time.Duration)                             {}
 func (unobserved) RedisFailed(string)                                              {}
 func (unobserved) ClaimsExpired(int)                                               {}
+func (unobserved) RequestsReturned(int)                                            {}
 func (unobserved) MessagesFinished(msgbus.Kind, msgbus.Ending, msgbus.Reason, int) {}
 
 // watching tells an Observer of each exchange with Redis.

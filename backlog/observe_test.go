@@ -21,6 +21,7 @@ type watcher struct {
 	commands map[string]int // guarded by mu
 	failures map[string]int // guarded by mu
 	claims   int            // guarded by mu
+	returned int            // guarded by mu
 	finished []string       // guarded by mu
 }
 
@@ -46,6 +47,12 @@ func (w *watcher) ClaimsExpired(messages int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.claims += messages
+}
+
+func (w *watcher) RequestsReturned(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.returned += n
 }
 
 func (w *watcher) MessagesFinished(kind msgbus.Kind, how msgbus.Ending, why msgbus.Reason, n int) {
@@ -181,7 +188,7 @@ func TestUnansweredArrivalsAndUnreadableEntriesAreTold(t *testing.T) {
 		var w watcher
 		s := r.join(observed(&w), func(o *backlog.Options) { o.Lease = time.Hour })
 		refused := arrival(3)
-		refused.Refused = true
+		refused.IsReply = true
 		r.accept(s, 1003, sample, arrival(1), arrival(2), refused)
 		r.advance(2 * time.Minute)
 		n, err := s.ForgetExpired(r.Context())
@@ -218,6 +225,10 @@ func TestMeasureTellsWhatWaits(t *testing.T) {
 		r.depart(s, "1001.1", "reply")
 		r.push(localQueue, "a", "b")
 		r.push(remoteQueue, "c")
+		r.announce("c1", "x", "y")
+		r.announce("gone", "x")
+		r.dies("gone")
+		r.giveBack(s)
 		got := measure()
 		for what, at := range map[string]time.Time{"backlog": got.BacklogSince, "open": got.OpenSince, "dead": got.DeadSince} {
 			r.within(what, at, began, 10*time.Second)
@@ -226,17 +237,17 @@ func TestMeasureTellsWhatWaits(t *testing.T) {
 		wantEqual(r, "accepted first", got.OpenSince, r.opens(s, "1001.2")[0].Accepted)
 		got.BacklogSince, got.OpenSince, got.DeadSince = time.Time{}, time.Time{}, time.Time{}
 		wantEqual(r, "measures", got, msgbus.Measures{
-			Local: 2, Remote: 1, Backlog: 3, Replies: 1, Open: 1, Dead: 1, LanesReady: 3, LanesFailing: 1, LanesPutOff: 1,
+			Local: 2, Remote: 1, Backlog: 3, Replies: 1, Open: 1, Dead: 1, LanesReady: 3, LanesFailing: 1, LanesPutOff: 1, Services: 2,
 		})
 
 		// Somebody's keys of other types must not cost the rest.
-		for _, key := range []string{localQueue, "msgbus.system.backlog", "msgbus.system.open", "msgbus.system.dead", "msgbus.system.lanes", "msgbus.system.deadlines"} {
+		for _, key := range []string{localQueue, "msgbus.system.backlog", "msgbus.system.open", "msgbus.system.dead", "msgbus.system.lanes", "msgbus.system.deadlines", consumersKey} {
 			r.must(r.rdb.Set(ctx, key, "x", 0).Err())
 		}
 		got = measure()
 		got.OpenSince = time.Time{}
 		wantEqual(r, "measures with keys of other types", got, msgbus.Measures{
-			Local: -1, Remote: 1, Backlog: -1, Replies: 1, Open: 1, Dead: -1, LanesReady: -1, LanesFailing: -1, LanesPutOff: 1,
+			Local: -1, Remote: 1, Backlog: -1, Replies: 1, Open: 1, Dead: -1, LanesReady: -1, LanesFailing: -1, LanesPutOff: 1, Services: -1,
 		})
 	})
 }

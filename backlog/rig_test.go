@@ -104,7 +104,7 @@ func (r *rig) open(settings ...func(*backlog.Options)) *backlog.Store {
 	r.Helper()
 	addr, err := backlog.ParseURL(r.url)
 	r.must(err)
-	opts := backlog.Options{Redis: addr, Twin: self, Instance: "a"}
+	opts := backlog.Options{Redis: addr, Twin: self, Instance: "a", Grace: -1} // no time at all
 	for _, set := range settings {
 		set(&opts)
 	}

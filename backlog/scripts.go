@@ -18,12 +18,15 @@ type scripts struct {
 	fetch, settle, fail, exhausted        *redis.Script
 	lanes, hasten                         *redis.Script
 	accept, proxy, depart, answer         *redis.Script
+	interim, subscriptions, presence      *redis.Script
 	due, dueReplies, closeOpen, takeStock *redis.Script
 	hold, transferKeys                    *redis.Script
+	giveBack, serving                     *redis.Script
 	adopt, adoptRetry, discard, counts    *redis.Script
 	walk, checkEntries, checkOpen         *redis.Script
 	checkReplies, checkLane, checkClaim   *redis.Script
 	checkSeen, checkCounts, overdue       *redis.Script
+	checkTaken                            *redis.Script
 	viewLanes, viewRequests               *redis.Script
 	viewQueue, viewDead, viewEnded        *redis.Script
 	pause, retryDead                      *redis.Script
@@ -60,13 +63,15 @@ func loadScripts() (*scripts, error) {
 		setApart: onClaims("set_apart"), tell: load("tell"),
 		fetch: onBatches("fetch"), settle: onBatches("settle"), fail: load("fail"), exhausted: load("exhausted"),
 		lanes: load("lanes"), hasten: load("hasten"),
-		accept: onBatches("accept"), proxy: load("proxy"), depart: onBatches("depart"), answer: onBatches("answer"),
+		accept: load("batch", "effects", "accept"), proxy: load("proxy"), depart: onBatches("depart"), answer: onBatches("answer"),
+		interim: onBatches("interim"), subscriptions: load("subscriptions"), presence: load("presence"),
 		due: load("due"), dueReplies: load("due_replies"), closeOpen: onBatches("close_open"), takeStock: load("take_stock"),
 		hold: load("hold"), transferKeys: load("transfer_keys"),
+		giveBack: load("give_back"), serving: onBatches("serving"),
 		adopt: load("adopt"), adoptRetry: load("adopt_retry"), discard: load("discard"),
 		counts: load("counts"), walk: load("walk"), checkEntries: load("check_entries"), checkOpen: load("check_open"),
 		checkReplies: load("check_replies"), checkLane: load("check_lane"), checkClaim: load("check_claim"),
-		checkSeen: load("check_seen"), checkCounts: load("check_counts"), overdue: load("overdue"),
+		checkSeen: load("check_seen"), checkCounts: load("check_counts"), overdue: load("overdue"), checkTaken: load("check_taken"),
 		viewLanes: load("view_lanes"), viewRequests: load("view_requests"), viewQueue: load("view_queue"), viewDead: load("view_dead"), viewEnded: load("view_ended"),
 		pause: load("pause"), retryDead: load("retry_dead"),
 		measure: load("measure"), names: names,

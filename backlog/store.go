@@ -25,6 +25,7 @@ type Options struct {
 
 	Lease         time.Duration // of a session and what it claims; default 10 s
 	Block         time.Duration // longest wait inside Redis for a message; default 1 s
+	Grace         time.Duration // from when a service's lease was found gone until what it took is given back; default 10 s
 	MaxLife       time.Duration // longest life of a request; default 7 days
 	MaxTake       int           // messages in a claim; default 256
 	MaxTakeBytes  int           // bytes in a claim; default 4 MiB
@@ -77,6 +78,7 @@ func (o *Options) setDefaults() {
 	}
 	defTime(&o.Lease, 10*time.Second)
 	defTime(&o.Block, time.Second)
+	defTime(&o.Grace, 10*time.Second)
 	defTime(&o.MaxLife, 7*24*time.Hour)
 	def(&o.MaxTake, 256)
 	def(&o.MaxTakeBytes, 4<<20)
@@ -104,6 +106,8 @@ type Store struct {
 	drained [len(queues)]atomic.Bool
 
 	opened *recent.Map[string, msgbus.Open] // by uid, what this relay has accepted lately
+
+	consumersFrom atomic.Uint64 // where GiveBack goes on
 
 	session     atomic.Pointer[string]
 	began       atomic.Int64 // when this relay had its first session, by the monotonic clock

@@ -27,12 +27,18 @@ type QueueView struct {
 	Name    string    `json:"name"`    // "local", "remote" or "reply"; or a command
 	Service bool      `json:"service"` // a service takes from it, not the relay
 	Length  int64     `json:"length"`  // messages that wait; -1: the key is no list
-	Claimed int64     `json:"claimed"` // … that a relay has taken and not dealt with
+	Claimed int64     `json:"claimed"` // … that a relay, or a service that has announced itself, has taken and not dealt with
 	Served  time.Time `json:"served"`  // of a service: when it was last seen to take; zero: never
+	// Announced is how many services have announced themselves for the command and live.
+	Announced int64 `json:"announced"`
 }
 
+// Unserved tells of a command that nobody has announced, or was ever seen to take from.
+func (v QueueView) Unserved() bool { return v.Service && v.Announced == 0 && v.Served.IsZero() }
+
 // ViewQueues returns the relay's three queues, and then those of services that are
-// known: that have taken from theirs, or that other twins have called.
+// known: that have taken from theirs, that other twins have called, or that have
+// announced themselves.
 func (s *Store) ViewQueues(ctx context.Context) ([]QueueView, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -40,36 +46,73 @@ func (s *Store) ViewQueues(ctx context.Context) ([]QueueView, error) {
 	sessions := pipe.ZRange(ctx, s.keys.sessions(), 0, viewMost-1)
 	served := pipe.ZRevRangeWithScores(ctx, s.keys.served(), 0, viewMost-1)
 	unread := pipe.ZRange(ctx, s.keys.unread(), 0, viewMost-1)
+	consumers := pipe.ZRangeWithScores(ctx, s.keys.consumers(), 0, viewMost-1) // those that live first
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("list the queues: %w", translate(err))
 	}
-	var views []QueueView
-	for _, q := range queues {
-		views = append(views, QueueView{Name: string(q)})
+	v := queueViews{at: make(map[string]int)}
+	claims := make(map[string]int) // key of a list → whose queue it was taken from
+	for i, q := range queues {
+		v.views = append(v.views, QueueView{Name: string(q)})
+		for _, session := range sessions.Val() {
+			claims[s.keys.claim(session, q)] = i
+		}
 	}
 	for _, z := range served.Val() {
 		cmd, _ := z.Member.(string)
-		views = append(views, QueueView{Name: cmd, Service: true, Served: time.UnixMilli(int64(z.Score))})
+		v.service(cmd).Served = time.UnixMilli(int64(z.Score))
 	}
 	for _, cmd := range unread.Val() {
-		if !slices.ContainsFunc(views, func(v QueueView) bool { return v.Service && v.Name == cmd }) {
-			views = append(views, QueueView{Name: cmd, Service: true})
-		}
+		v.service(cmd)
 	}
-	pipe = s.rdb.Pipeline()
+	for _, z := range consumers.Val() {
+		member, _ := z.Member.(string)
+		consumer, cmd, ok := parseConsumer(member)
+		if !ok {
+			continue
+		}
+		if service := v.service(cmd); z.Score == 0 {
+			service.Announced++
+		}
+		claims[s.keys.taken(consumer, cmd)] = v.at[cmd]
+	}
+	if err := s.countQueues(ctx, v.views, claims); err != nil {
+		return nil, fmt.Errorf("read the lengths of the queues: %w", err)
+	}
+	return v.views, nil
+}
+
+// queueViews are views of queues, those of services by their commands.
+type queueViews struct {
+	views []QueueView
+	at    map[string]int
+}
+
+func (v *queueViews) service(cmd string) *QueueView {
+	at, known := v.at[cmd]
+	if !known {
+		at = len(v.views)
+		v.at[cmd] = at
+		v.views = append(v.views, QueueView{Name: cmd, Service: true})
+	}
+	return &v.views[at]
+}
+
+// countQueues reads how much waits in each queue, and in the lists to which somebody has
+// taken from them.
+func (s *Store) countQueues(ctx context.Context, views []QueueView, claims map[string]int) error {
+	pipe := s.rdb.Pipeline()
 	lengths := make([]*redis.IntCmd, len(views))
-	claims := make([][]*redis.IntCmd, len(queues))
 	for i, v := range views {
 		lengths[i] = pipe.LLen(ctx, s.queueKey(v.Name, v.Service))
 	}
-	for i, q := range queues {
-		for _, session := range sessions.Val() {
-			claims[i] = append(claims[i], pipe.LLen(ctx, s.keys.claim(session, q)))
-		}
+	taken := make(map[*redis.IntCmd]int, len(claims))
+	for key, at := range claims {
+		taken[pipe.LLen(ctx, key)] = at
 	}
 	_, err := pipe.Exec(ctx)
 	if err != nil && !strings.HasPrefix(err.Error(), "WRONGTYPE") {
-		return nil, fmt.Errorf("read the lengths of the queues: %w", translate(err))
+		return translate(err)
 	}
 	for i := range views {
 		views[i].Length = lengths[i].Val()
@@ -77,12 +120,10 @@ func (s *Store) ViewQueues(ctx context.Context) ([]QueueView, error) {
 			views[i].Length = -1
 		}
 	}
-	for i := range claims {
-		for _, n := range claims[i] {
-			views[i].Claimed += n.Val()
-		}
+	for n, at := range taken {
+		views[at].Claimed += n.Val()
 	}
-	return views, nil
+	return nil
 }
 
 // queueKey is where a queue is that [Store.ViewQueues] names.

@@ -177,14 +177,22 @@ func TestQueuesAreSeenWithWhoTakesFromThem(t *testing.T) {
 		r.must(r.rdb.Do(r.Context(), "ZADD", "msgbus.system.served", r.now().UnixMilli(), "echo").Err())
 		r.must(r.rdb.Set(r.Context(), "msgbus.odd", "text", 0).Err())
 		r.must(r.rdb.Do(r.Context(), "ZADD", "msgbus.system.served", 1, "odd").Err())
+		r.announce("c1", "echo", "calc.sub", "odd")
+		r.announce("c2", "calc.sub")
+		r.announce("gone", "calc.sub")
+		r.push(takenBy("c1", "echo"), nth(1), nth(2))
+		r.push(takenBy("gone", "calc.sub"), nth(3))
+		r.must(r.rdb.Set(r.Context(), takenBy("c1", "odd"), "text", 0).Err())
+		r.must(r.rdb.ZAdd(r.Context(), consumersKey, redis.Z{Score: 1, Member: "gone calc.sub"}, redis.Z{Member: "none"}).Err())
 		views, err := s.ViewQueues(r.Context())
 		r.must(err)
 		var out []string
 		for _, v := range views {
-			out = append(out, fmt.Sprintf("%s %t %d %d %t", v.Name, v.Service, v.Length, v.Claimed, v.Served.IsZero()))
+			out = append(out, fmt.Sprintf("%s %t %d %d %d %t %t", v.Name, v.Service, v.Length, v.Claimed, v.Announced, v.Served.IsZero(), v.Unserved()))
 		}
 		wantEqual(r, "queues", strings.Join(out, "; "),
-			"local false 1 3 true; remote false 0 0 true; reply false 0 0 true; echo true 0 0 false; odd true -1 0 false; calc.add true 2 0 true")
+			"local false 1 3 0 true false; remote false 0 0 0 true false; reply false 0 0 0 true false; "+
+				"echo true 0 2 1 false false; odd true -1 0 1 false false; calc.add true 2 0 0 true true; calc.sub true 0 1 2 true false")
 		messages, err := s.ViewQueue(r.Context(), "calc.add", true, 1, 7)
 		r.must(err)
 		wantEqual(r, "its first message", fmt.Sprint(messages), "[request]")

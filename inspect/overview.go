@@ -24,9 +24,9 @@ type QueueCounts struct {
 	Local    int64 `json:"local"`
 	Remote   int64 `json:"remote"`
 	Reply    int64 `json:"reply"`
-	Claimed  int64 `json:"claimed"`
+	Claimed  int64 `json:"claimed"` // by relays
 	Services int64 `json:"services"`
-	Unserved int64 `json:"unserved"` // queues that no service was ever seen to take from
+	Unserved int64 `json:"unserved"` // queues that no service was ever seen to take from, nor has announced
 	Waiting  int64 `json:"waiting"`  // messages in the queues of services
 }
 
@@ -119,7 +119,7 @@ func (q *QueueCounts) add(views []backlog.QueueView) {
 		case v.Service:
 			q.Services++
 			q.Waiting += max(0, v.Length)
-			if v.Served.IsZero() {
+			if v.Unserved() {
 				q.Unserved++
 			}
 		case v.Name == "local":
@@ -129,7 +129,9 @@ func (q *QueueCounts) add(views []backlog.QueueView) {
 		default:
 			q.Reply = v.Length
 		}
-		q.Claimed += v.Claimed
+		if !v.Service {
+			q.Claimed += v.Claimed
+		}
 	}
 }
 

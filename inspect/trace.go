@@ -95,11 +95,15 @@ func (j *Journey) tell(ctx context.Context, s *backlog.Store) error {
 		}
 	}
 	if v := j.Request; v != nil {
-		add(v.Admitted, "admitted", "%s to twin %d, the answer to %s", v.Command, v.Twin, v.ReturnQueue)
+		to, end := "the answer to "+v.ReturnQueue, "without an answer the app gets an error then"
+		if v.ReturnQueue == "" {
+			to, end = "nobody waits for an answer", "what is not delivered by then is a dead letter"
+		}
+		add(v.Admitted, "admitted", "%s to twin %d, %s", v.Command, v.Twin, to)
 		if err := tellNow(ctx, s, v, add); err != nil {
 			return err
 		}
-		add(v.Deadline, "deadline", "in %s: without an answer the app gets an error then", Short(v.Deadline.Sub(s.Now())))
+		add(v.Deadline, "deadline", "in %s: %s", Short(v.Deadline.Sub(s.Now())), end)
 	}
 	return nil
 }
@@ -119,6 +123,10 @@ func endedBy(p backlog.Past) string {
 		return "the app got an error of the bus: " + Because(p.Reason, "")
 	case msgbus.QueueWrongType:
 		return "the app's return queue was no list: the answer is a dead letter"
+	case msgbus.DeliveredOutcome:
+		return "its twin has it, and nobody waits for an answer"
+	case msgbus.BuriedOutcome:
+		return "nobody waits for an answer, so it is a dead letter: " + Because(p.Reason, "")
 	case msgbus.KeptOutcome:
 		return "the service had answered to the return queue itself"
 	}

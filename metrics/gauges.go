@@ -51,13 +51,14 @@ var (
 	queueMessages = prometheus.NewDesc("msgbusd_queue_messages", "Messages that wait, by where.", []string{"queue"}, nil)
 	queueOldest   = prometheus.NewDesc("msgbusd_queue_oldest_timestamp_seconds", "When the message came that ends first there.", []string{"queue"}, nil)
 	lanes         = prometheus.NewDesc("msgbusd_lanes", "Twins for which something waits.", []string{"state"}, nil)
+	announced     = prometheus.NewDesc("msgbusd_services", "Services that have announced themselves, one for each command that they serve.", nil, nil)
 	cacheEntries  = prometheus.NewDesc("msgbusd_twin_cache_entries", "Twins of which something is remembered.", nil, nil)
 	clockOffset   = prometheus.NewDesc("msgbusd_clock_offset_seconds", "How far another clock is ahead of this machine's.", []string{"source"}, nil)
 )
 
 // Describe names the gauges.
 func (g *gauges) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueMessages, queueOldest, lanes, cacheEntries, clockOffset} {
+	for _, d := range []*prometheus.Desc{queueMessages, queueOldest, lanes, announced, cacheEntries, clockOffset} {
 		to <- d
 	}
 }
@@ -76,9 +77,9 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
-	count := func(d *prometheus.Desc, n int64, label string) {
+	count := func(d *prometheus.Desc, n int64, labels ...string) {
 		if n >= 0 { // else its key holds something else
-			show(d, float64(n), label)
+			show(d, float64(n), labels...)
 		}
 	}
 	count(queueMessages, m.Local, "local")
@@ -91,6 +92,7 @@ func (g *gauges) Collect(to chan<- prometheus.Metric) {
 	count(lanes, m.LanesReady, "ready")
 	count(lanes, m.LanesFailing, "failing")
 	count(lanes, m.LanesPutOff, "put_off")
+	count(announced, m.Services)
 	since := func(t time.Time, queue string) {
 		if !t.IsZero() {
 			show(queueOldest, float64(t.UnixMilli())/1000, queue)

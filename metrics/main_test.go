@@ -96,6 +96,7 @@ func everything() *metrics.Metrics {
 	}
 	m.MessageRepeated()
 	m.ClaimsExpired(1)
+	m.RequestsReturned(1)
 	m.TransferAttempted(msgbus.Timeout, 1, time.Second)
 	m.MessagesReceived(msgbus.BadSignature, 1)
 	for _, result := range []string{twin.ResultFound, twin.ResultNotFound, twin.ResultUnavailable, twin.ResultWrongAnswer, twin.ResultUnsupported} {

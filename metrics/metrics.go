@@ -32,6 +32,7 @@ type Metrics struct {
 	age      [msgbus.Kinds]prometheus.Observer // nil of a kind whose age nobody knows
 	repeated prometheus.Counter
 	expired  prometheus.Counter // claims
+	returned prometheus.Counter // requests, from services that ended
 
 	answered         prometheus.Counter // of attempts, those without a reason
 	attempts         *prometheus.CounterVec
@@ -72,6 +73,7 @@ func New(b Build, exemplars bool) *Metrics {
 	}
 	m.repeated = m.counter("msgbusd_duplicates_total", "Requests that came once more and went no further.")
 	m.expired = m.counter("msgbusd_claims_expired_total", "Messages that went back to their queues because the relay that claimed them had ended.")
+	m.returned = m.counter("msgbusd_requests_returned_total", "Requests that went back to their queues because the service that had taken them ended.")
 
 	m.attempts = m.counters("msgbusd_transfer_attempts_total", "Attempts to hand messages to the relay of another twin.", "result")
 	m.answered = m.attempts.WithLabelValues("answered")
@@ -170,6 +172,9 @@ func (m *Metrics) MessageRepeated() { m.repeated.Inc() }
 
 // ClaimsExpired counts messages that went back to their queues.
 func (m *Metrics) ClaimsExpired(messages int) { m.expired.Add(float64(messages)) }
+
+// RequestsReturned counts requests that went back to their queues.
+func (m *Metrics) RequestsReturned(n int) { m.returned.Add(float64(n)) }
 
 // TransferAttempted counts an attempt.
 func (m *Metrics) TransferAttempted(why msgbus.Reason, messages int, took time.Duration) {

@@ -36,6 +36,7 @@ func TestWhatIsToldIsCountedUnderItsNames(t *testing.T) {
 	m.MessageAged(msgbus.ReplyKind, time.Second, nil)  // nobody knows that
 	m.MessageRepeated()
 	m.ClaimsExpired(7)
+	m.RequestsReturned(8)
 	m.TransferAttempted("", 5, 20*time.Millisecond)
 	m.TransferAttempted(msgbus.Unreachable, 1, time.Second)
 	m.MessagesReceived("", 6)
@@ -58,6 +59,7 @@ func TestWhatIsToldIsCountedUnderItsNames(t *testing.T) {
 		`msgbusd_message_age_seconds_bucket{kind="request",le="0.05"}`:                      2,
 		`msgbusd_duplicates_total`:                                                          1,
 		`msgbusd_claims_expired_total`:                                                      7,
+		`msgbusd_requests_returned_total`:                                                   8,
 		`msgbusd_transfer_attempts_total{result="answered"}`:                                1,
 		`msgbusd_transfer_attempts_total{result="unreachable"}`:                             1,
 		`msgbusd_transfer_duration_seconds_count`:                                           2,
@@ -118,7 +120,7 @@ func TestWhatRedisDoesNotTellIsLeftOut(t *testing.T) {
 		`msgbusd_twin_cache_entries`:                    3,
 		`msgbusd_clock_offset_seconds{source="redis"}`:  0.25,
 	})
-	for _, name := range []string{"msgbusd_queue_messages", "msgbusd_queue_oldest_timestamp_seconds", "msgbusd_lanes"} {
+	for _, name := range []string{"msgbusd_queue_messages", "msgbusd_queue_oldest_timestamp_seconds", "msgbusd_lanes", "msgbusd_services"} {
 		if types[name] != "" {
 			t.Errorf("%s is told", name)
 		}
@@ -128,11 +130,12 @@ func TestWhatRedisDoesNotTellIsLeftOut(t *testing.T) {
 // A count of -1 messages, or of a message of 1970, would be taken for what it says.
 func TestWhatCannotBeCountedIsLeftOut(t *testing.T) {
 	m := metrics.New(metrics.Build{}, false)
-	m.Watch(&storage{measures: msgbus.Measures{Local: -1, Reply: 2, LanesFailing: -1, LanesReady: 4, DeadSince: time.UnixMilli(1500)}}, twins(0))
+	m.Watch(&storage{measures: msgbus.Measures{Local: -1, Reply: 2, LanesFailing: -1, LanesReady: 4, Services: 5, DeadSince: time.UnixMilli(1500)}}, twins(0))
 	series, _ := scrape(t, m)
 	want(t, series, map[string]float64{
 		`msgbusd_queue_messages{queue="reply"}`:                2,
 		`msgbusd_lanes{state="ready"}`:                         4,
+		`msgbusd_services`:                                     5,
 		`msgbusd_queue_oldest_timestamp_seconds{queue="dead"}`: 1.5,
 	})
 	for _, name := range []string{`msgbusd_queue_messages{queue="local"}`, `msgbusd_lanes{state="failing"}`, `msgbusd_queue_oldest_timestamp_seconds{queue="backlog"}`} {

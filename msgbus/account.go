@@ -26,7 +26,7 @@ type Ending uint8
 // The endings. What was refused or dropped was never accepted.
 const (
 	EndAnswered  Ending = iota // a request got the answer of its service
-	EndDelivered               // a reply is with the relay of the twin that asked
+	EndDelivered               // a reply is with the relay of the twin that asked, or a request that nobody waits for is where it goes
 	EndFailed                  // an error took the place of the answer, or a reply could not be delivered
 	EndBuried                  // it is among the dead letters, or its answer is
 	EndRefused                 // it could not be accepted
@@ -48,7 +48,7 @@ func (r Reason) Known() bool {
 		TooManyDestinations, TooLarge, TwinNotFound, ResolverUnavailable, BadAddress, AddressNotAllowed, Unreachable,
 		BadCertificate, Timeout, PeerFailed, PeerBusy, RefusedByPeer, RetriesExhausted, Expired, Dropped, Paused, ExpTooLong,
 		TwinNotAllowed, TooManyForgeries, BadSignature, KeyUncertain, RateLimited, ClockSkew, WrongDestination, WrongSource,
-		VersionRequired, EncryptionRequired, UnknownKey, Replayed, Downgraded, NotExposed, CommandNotAllowed, QueueFull,
+		VersionRequired, EncryptionRequired, UnknownKey, Replayed, Downgraded, NotExposed, CommandNotAllowed, NoService, NotSubscribed, QueueFull,
 		BelowWindow, Overloaded, TooManyLookups, Starting, StorageFull, StorageFailed, Late, Ambiguous, WrongType:
 		return true
 	}
@@ -65,6 +65,8 @@ type Measures struct {
 	Dead                 int64 // dead letters
 
 	LanesReady, LanesFailing, LanesPutOff int64 // with something to send; of which something is put off
+
+	Services int64 // that have announced themselves and live, one for each command that they serve
 
 	// When these came: the request and the open request that end first, and the oldest
 	// dead letter; zero without one. Of requests that live for different times others

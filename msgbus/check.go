@@ -19,7 +19,7 @@ func (m *Message) CheckLocal(maxDestinations int) error {
 		return Refuse(MissingCommand, "received invalid message: missing command request")
 	case len(m.Destinations) == 0:
 		return Refuse(MissingDestination, "received invalid message: missing twin destination")
-	case m.ReturnQueue == "":
+	case m.ReturnQueue == "" && !m.IsOneWay():
 		return Refuse(MissingReturnQueue, "received invalid message: return queue not defined")
 	case len(m.Command) > MaxCommandLength:
 		return Refuse(BadCommand, "received invalid message: command is longer than %d bytes", MaxCommandLength)

@@ -148,10 +148,12 @@ type Acceptance struct {
 	Command string
 	Life    time.Duration
 	Left    bool // push to the left end, for services that BRPOP
-	// Refused makes Body an error reply that goes back to the source instead of
-	// a request that goes to the service.
-	Refused  bool
-	Body     []byte
+	OneWay  bool // nobody waits for an answer
+	// IsReply makes Body a reply of the relay's own that goes back to the source
+	// instead of a request that goes to the service.
+	IsReply  bool
+	Body     []byte // nil when nothing goes anywhere
+	Effect   *Effect
 	Position int // in the claim that the request came from, if it came from one
 }
 
@@ -172,9 +174,17 @@ type Open struct {
 
 // A Departure is a service's reply on its way to the twin that asked.
 type Departure struct {
-	Open  *Open // Record is "" when Redis knows nothing of the request
+	Open     *Open // Record is "" when Redis knows nothing of the request
+	Body     []byte
+	Trace    *Trace // that the reply names
+	Interim  bool   // leaves the record open
+	Sequence int64  // of an interim reply; 0 without
+}
+
+// An Interim is an interim reply that has come for a request of the backlog.
+type Interim struct {
+	Entry *Entry
 	Body  []byte
-	Trace *Trace // that the reply names
 }
 
 // An Answer ends a request of the backlog.
@@ -182,9 +192,36 @@ type Answer struct {
 	Entry    *Entry
 	Failed   bool   // Body tells of an error of the bus, not of the service's reply
 	Reason   Reason // of that error
+	Detail   string // of that error, for the dead letters when nobody waits for an answer
 	Stay     Stay   // of a reply from another relay that tells
 	Position int    // in the claim that the answer came from; -1 when from none
-	Body     []byte
+	Body     []byte // of a request that failed and that nobody waits for, the request; nil: not worth a dead letter
+}
+
+// A Service is what is known of those who serve a command of this machine.
+type Service struct {
+	Command string
+	// Announced is how many services have announced themselves and live.
+	Announced int
+	// Seen: another one was seen to take from the queue, and is not known to have stopped.
+	Seen bool
+}
+
+// Serves tells whether anybody does, as far as is known.
+func (s Service) Serves() bool { return s.Announced > 0 || s.Seen }
+
+// A GivenBack is what became of requests whose services ended before they had dealt with
+// them.
+type GivenBack struct {
+	Returned int      // are in their queues again
+	Buried   []Buried // are among the dead letters
+	More     bool     // there may be others, which wait for the next step
+}
+
+// A Buried is a request among the dead letters of which nobody has told its source.
+type Buried struct {
+	Why     *Refusal
+	Message string // as its service had it
 }
 
 // An Outcome is what became of a message in one step of the storage.
@@ -202,6 +239,10 @@ const (
 	Answered       Outcome = "answered"
 	FailedOutcome  Outcome = "failed"
 	KeptOutcome    Outcome = "kept"
+
+	// Of requests that nobody waits for.
+	DeliveredOutcome Outcome = "delivered"
+	BuriedOutcome    Outcome = "buried"
 )
 
 // Errors of the storage that the rules tell apart.

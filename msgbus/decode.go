@@ -10,7 +10,8 @@ import (
 )
 
 // The keys that mean something, one bit each, so that Decode can tell which
-// ones were there.
+// ones were there. `ext` is not among knownKeys: it gives no rights, and apps may have
+// keys of their own that look like it.
 const (
 	keyVersion = 1 << iota
 	keyUID
@@ -30,6 +31,7 @@ const (
 	keyRef
 	keyConnection
 	keyNote
+	keyExt
 )
 
 // keyOf returns the bit of a known key, or 0.
@@ -71,6 +73,8 @@ func keyOf(name string) int {
 		return keyConnection
 	case "msgbusd":
 		return keyNote
+	case "ext":
+		return keyExt
 	}
 	return 0
 }
@@ -135,6 +139,8 @@ func (m *Message) decode(data []byte) (seen int, mistake error) {
 		seen |= key
 		var err error
 		switch {
+		case key == keyExt && value.Kind() != '{':
+			m.foreignExt = bytes.Clone(value)
 		case key != 0:
 			err = m.set(key, name, value)
 		case looksKnown(name):
@@ -236,10 +242,12 @@ func (m *Message) set(key int, name string, value jsontext.Value) error {
 	case keyNow:
 		m.Now, ok = integer(value)
 	case keyProxied:
-		k := value.Kind()
-		m.Proxied, ok = k == 't', k == 't' || k == 'f' || k == 'n'
+		m.Proxied, ok = boolean(value)
 	case keyError:
 		m.Error, ok = errorText(value)
+		if e, typed := typedError(value); typed && e != nil && m.TypedError == nil {
+			m.TypedError = e
+		}
 	case keySignature:
 		m.Signature, ok = text(value)
 	case keyEpoch:
@@ -248,6 +256,8 @@ func (m *Message) set(key int, name string, value jsontext.Value) error {
 		m.Ref, ok = text(value)
 	case keyNote:
 		m.Note, ok = bytes.Clone(value), true
+	case keyExt:
+		ok = m.setExt(value)
 	case keyConnection:
 		ok = true // a session inside the source twin, of no use to this relay
 	}
@@ -258,8 +268,5 @@ func (m *Message) set(key int, name string, value jsontext.Value) error {
 }
 
 func (m *Message) keepExtra(name string, value jsontext.Value) {
-	m.extra = append(m.extra, ',')
-	m.extra, _ = jsontext.AppendQuote(m.extra, name)
-	m.extra = append(m.extra, ':')
-	m.extra = append(m.extra, value...)
+	m.extra = appendMember(m.extra, name, value)
 }

@@ -96,7 +96,8 @@ func TestTheNewerDialectsMessagesDecode(t *testing.T) {
 		},
 		{
 			`{"ver":1,"ref":"x","src":"2","err":{"code":255,"message":"no such method"}}`,
-			msgbus.Message{Version: 1, Ref: "x", Source: 2, Error: "no such method", Dialect: msgbus.Ref},
+			msgbus.Message{Version: 1, Ref: "x", Source: 2, Error: "no such method", Dialect: msgbus.Ref,
+				TypedError: &msgbus.TypedError{Code: 255, Message: "no such method"}},
 		},
 	} {
 		if got := decode(t, c.text); !reflect.DeepEqual(*got, c.want) {

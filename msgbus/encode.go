@@ -7,7 +7,7 @@ import (
 )
 
 // refErrorCode is the code of an error reply in the Ref dialect, whose clients
-// expect one and do not tell codes apart.
+// expect one, when the service has given none.
 const refErrorCode = 255
 
 // AppendWire appends the message as relays send it to each other: the classic
@@ -33,6 +33,7 @@ func (m *Message) AppendWire(b []byte) []byte {
 	if m.Epoch != "" {
 		b = appendText(b, "epoch", m.Epoch)
 	}
+	b = m.appendExt(b)
 	b = append(b, m.extra...)
 	return append(b, '}')
 }
@@ -57,6 +58,7 @@ func (m *Message) AppendEntryTail(b []byte) []byte {
 	if m.Dialect == Ref {
 		b = appendText(b, "ref", m.Ref)
 	}
+	b = m.appendExt(b)
 	b = append(b, m.extra...)
 	return append(b, '}')
 }
@@ -90,6 +92,7 @@ func (m *Message) AppendRequest(b []byte, d Dialect) []byte {
 	b = append(b, `,"exp":`...)
 	b = strconv.AppendInt(b, m.Expiration, 10)
 	b = appendText(b, "ret", m.ReturnQueue)
+	b = m.appendExt(b)
 	b = append(b, m.extra...)
 	return append(b, '}')
 }
@@ -102,10 +105,15 @@ func (m *Message) AppendReply(b []byte, d Dialect) []byte {
 	b = m.appendRefHead(b, m.Ref)
 	if m.Error != "" {
 		b = append(b, `,"err":{"code":`...)
-		b = strconv.AppendInt(b, refErrorCode, 10)
+		code := refErrorCode
+		if m.TypedError != nil && m.TypedError.Code != 0 {
+			code = m.TypedError.Code
+		}
+		b = strconv.AppendInt(b, int64(code), 10)
 		b = appendText(b, "message", m.Error)
 		b = append(b, '}')
 	}
+	b = m.appendExt(b)
 	b = append(b, m.extra...)
 	return append(b, '}')
 }

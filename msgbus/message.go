@@ -85,6 +85,14 @@ type Message struct {
 	// Trace is what the key `traceparent` says, nil unless that is right and its app wants
 	// spans kept. The key itself is carried as it came, among what is not known.
 	Trace *Trace
+	// Ext is what an app or a service added, nil if there is no key `ext`.
+	Ext *Ext
+	// TypedError is what a reply says of its error beside Error, if anything. It is in
+	// `ext`, and in the Ref dialect in err.
+	TypedError *TypedError
+
+	// foreignExt is a key `ext` that is some program's own, as it came: it gives way to Ext.
+	foreignExt []byte
 
 	// extra holds the members that this package does not know, as they came,
 	// each with a comma before it: they are kept and carry no rights.
@@ -115,6 +123,10 @@ func saturatedSeconds(s int64) time.Duration {
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Destinations = append([]uint32(nil), m.Destinations...)
+	if m.Ext != nil {
+		e := *m.Ext
+		c.Ext = &e
+	}
 	return &c
 }
 

@@ -14,7 +14,7 @@ const (
 	// Malformed: JSON that is not a message, or no JSON at all.
 	Malformed Reason = "malformed"
 	// Poison: a relay panicked over the message, or ended three times while it
-	// handled nothing else.
+	// handled nothing else; or three services ended that had taken it.
 	Poison Reason = "poison"
 	// BadVersion: ver is not 1.
 	BadVersion Reason = "bad_version"
@@ -103,6 +103,11 @@ const (
 	NotExposed Reason = "not_exposed"
 	// CommandNotAllowed: --allow-command names other twins for this command.
 	CommandNotAllowed Reason = "command_not_allowed"
+	// NoService: the request is not to wait for a service, and nobody serves its
+	// command.
+	NoService Reason = "no_service"
+	// NotSubscribed: an event of a twin of which no app of this machine wants any such.
+	NotSubscribed Reason = "not_subscribed"
 	// QueueFull: the service's queue, or the number of queues that no service
 	// reads, is at its bound; or the queue is as full as one twin may make it.
 	QueueFull Reason = "queue_full"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,6 +22,12 @@ func (r *Relay) acceptRequest(ctx context.Context, c *msgbus.Claim, position int
 		return err
 	}
 	a.Position = position
+	if err := r.prepare(ctx, []*arrival{a}); err != nil {
+		return err
+	}
+	if a.isUnheard() {
+		return a.refusal
+	}
 	return r.accept(ctx, c, a)
 }
 
@@ -30,27 +37,60 @@ func (r *Relay) arrivalAlone(m *msgbus.Message, digest string) (*arrival, error)
 	if !ok && m.Epoch != "" {
 		return nil, msgbus.Refuse(msgbus.Malformed, "uid %q has no number", m.UID)
 	}
-	return &arrival{
-		Acceptance: msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command},
-		message:    m, refusal: r.checkServable(m),
-	}, nil
+	return r.checked(m, msgbus.Acceptance{UID: m.UID, Number: number, Digest: digest, Now: m.Now, Command: m.Command}), nil
 }
 
-// An arrival is a request on its way to its service, or, with a refusal, back to
-// its source as an error reply.
+// checked is a request that arrives.
+func (r *Relay) checked(m *msgbus.Message, a msgbus.Acceptance) *arrival {
+	a.OneWay = m.IsOneWay()
+	return &arrival{Acceptance: a, message: m, refusal: r.checkServable(m)}
+}
+
+// prepare looks up what the storage knows of requests that arrive, before they are taken:
+// at most one question of a kind for all of them.
+func (r *Relay) prepare(ctx context.Context, arrivals []*arrival) error {
+	err := errors.Join(r.refuseUnserved(ctx, arrivals), r.prepareEvents(ctx, arrivals))
+	for _, a := range arrivals {
+		switch {
+		case a.refusal != nil || err != nil:
+		case a.Command == msgbus.SubscribeCommand:
+			err = r.prepareSubscription(ctx, a)
+		case a.Command == msgbus.CommandsCommand:
+			a.result, err = r.listCommands(ctx, a.message.Source)
+		}
+	}
+	return err
+}
+
+// An arrival is a request on its way to its service, or back to its source as a reply
+// that the relay makes: with a refusal, an error.
 type arrival struct {
 	msgbus.Acceptance
 	message *msgbus.Message
 	refusal *msgbus.Refusal
+	result  string      // of a command of the relay itself
+	news    []string    // patterns of topics of which its source gets the latest events
+	isHere  bool        // it has been taken, by now or before
 	came    time.Time   // when it was handed in, by the storage's clock
 	tell    func(error) // of one that is taken with others: notes what became of it
 }
 
+// isUnheard tells whether nobody waits for the error reply that an arrival would get: it is
+// refused, and its source keeps it in its dead letters.
+func (a *arrival) isUnheard() bool { return a.OneWay && a.refusal != nil }
+
 // write fills in what the storage keeps of an arrival.
 func (r *Relay) write(a *arrival) {
 	a.came = r.backlog.Now()
-	if a.refusal != nil {
-		a.Refused, a.Body, a.Life = true, r.errorToPeer(a.message, a.refusal.Text), msgbus.DefaultExpiration
+	switch {
+	case a.refusal != nil:
+		a.IsReply, a.Body, a.Life, a.Effect = true, r.errorToPeer(a.message, a.refusal), msgbus.DefaultExpiration, nil
+		return
+	case msgbus.IsBuiltin(a.Command):
+		a.IsReply, a.Life = true, msgbus.DefaultExpiration
+		if !a.OneWay {
+			a.Body = r.answerBuiltin(a.message, a.result).AppendWire(nil)
+		}
 		return
 	}
 	a.Life = a.message.Lifetime(a.came.Unix())
@@ -69,7 +109,10 @@ func (r *Relay) accept(ctx context.Context, c *msgbus.Claim, a *arrival) error {
 			return err
 		}
 		again, err := r.arrived(a, outcomes[0])
-		if c != nil && outcomes[0] == msgbus.QueueIsFull && a.refusal == nil {
+		if err == nil {
+			err = r.sendNews(ctx, a.message.Source, []*arrival{a})
+		}
+		if c != nil && outcomes[0] == msgbus.QueueIsFull && a.refusal == nil && !a.OneWay {
 			a.refusal, again = queueFull(a.Command), true
 		}
 		if !again {
@@ -84,10 +127,13 @@ func (r *Relay) arrived(a *arrival, outcome msgbus.Outcome) (again bool, err err
 	m := a.message
 	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("request arrived")
 	r.observeArrival(a, outcome)
+	a.isHere = outcome == msgbus.Accepted || outcome == msgbus.Repeated
 	switch outcome {
 	case msgbus.Accepted:
 		if a.refusal != nil {
 			r.log.Info().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("reason", string(a.refusal.Reason)).Msg("answered a request with an error")
+		}
+		if a.IsReply && a.Body != nil {
 			r.lanes.wake(m.Source)
 		}
 		return false, nil
@@ -99,6 +145,9 @@ func (r *Relay) arrived(a *arrival, outcome msgbus.Outcome) (again bool, err err
 		return false, msgbus.Refuse(msgbus.BelowWindow, "uid %s is older than what can be told from a repeat; send it under a new one", m.UID)
 	case msgbus.QueueWrongType:
 		a.refusal = msgbus.Refuse(msgbus.WrongType, "command %q cannot be served: its queue is no list", m.Command)
+		if a.OneWay {
+			return false, a.refusal
+		}
 		return true, nil
 	default:
 		return false, fmt.Errorf("accept request %s: unexpected outcome %q", m.UID, outcome)
@@ -114,7 +163,6 @@ func queueFull(cmd string) *msgbus.Refusal {
 func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 	own := m.Source == r.opts.Twin
 	rules := r.rules.Load()
-	life := m.Lifetime(r.backlog.Now().Unix())
 	switch {
 	case !r.deals(m.Source):
 		return notAllowed(m.Source)
@@ -124,10 +172,15 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 		return msgbus.Refuse(msgbus.MissingCommand, "received invalid message: missing command request")
 	case msgbus.ReservedCommand(m.Command):
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: command %q is reserved", m.Command)
-	case !own && !msgbus.MatchCommand(rules.Expose, m.Command):
+	case msgbus.IsQuestion(m.Command) && m.IsOneWay():
+		return msgbus.Refuse(msgbus.BadCommand, "command %q does nothing but answer", m.Command)
+	case own || msgbus.IsBuiltin(m.Command) && m.Command != msgbus.SubscribeCommand: // an event was asked for
+	case !msgbus.MatchCommand(rules.Expose, m.Command):
 		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", m.Command)
-	case !own && !rules.Policy.AdmitsCommand(m.Source, m.Command):
+	case !rules.Policy.AdmitsCommand(m.Source, m.Command):
 		return msgbus.Refuse(msgbus.CommandNotAllowed, "twin %d may not call command %q", m.Source, m.Command)
+	}
+	switch life := m.Lifetime(r.backlog.Now().Unix()); {
 	case life <= 0:
 		return msgbus.Refuse(msgbus.Expired, "request timeout (expiration reached, %d)", m.Expiration)
 	case life > r.opts.MaxLife:
@@ -197,18 +250,25 @@ func (r *Relay) AcceptCommand(ctx context.Context, m *msgbus.Message) (string, e
 }
 
 func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, queue string) (string, error) {
-	if refusal := r.checkServable(m); refusal != nil {
-		return "", refusal
+	if msgbus.IsBuiltin(m.Command) && !msgbus.IsQuestion(m.Command) {
+		return "", msgbus.Refuse(msgbus.BadCommand, "command %q is for relays", m.Command)
+	}
+	asked := &arrival{Acceptance: msgbus.Acceptance{Command: m.Command}, message: m, refusal: r.checkServable(m)}
+	if err := r.prepare(ctx, []*arrival{asked}); err != nil {
+		return "", err
+	}
+	if asked.refusal != nil {
+		return "", asked.refusal
 	}
 	s := m.Clone()
 	s.UID, s.ReturnQueue, s.Proxied = queue, queue, true
-	s.Error, s.Signature, s.Epoch = "", "", ""
+	s.Error, s.Signature, s.Epoch, s.Ext, s.TypedError = "", "", "", nil, nil
 	came := r.backlog.Now()
 	a := msgbus.Acceptance{
 		Digest: digest, Now: m.Now, Command: m.Command,
 		Life: m.Lifetime(came.Unix()),
 		Left: msgbus.MatchCommand(r.opts.LeftCommands, m.Command),
-		Body: s.AppendRequest(nil, r.serviceDialect(m.Command)),
+		Body: s.AppendRequest(nil, r.serviceDialect(m.Command)), IsReply: msgbus.IsBuiltin(m.Command),
 	}
 	made, outcome, err := r.backlog.Proxy(ctx, m.Source, queue, a, s.AppendEntryTail(nil))
 	switch {
@@ -228,6 +288,9 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	} else {
 		r.traceArrival(s, "", came)
 		r.observer.MessagesAccepted(msgbus.CommandKind, 1)
+	}
+	if a.IsReply && outcome != msgbus.Repeated {
+		return made, r.answerProxied(ctx, made, s, asked.result)
 	}
 	return made, nil
 }

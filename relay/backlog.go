@@ -16,12 +16,15 @@ type Backlog interface {
 	Claims
 	Lanes
 	Arrivals
+	Events
 
 	// Answer ends requests: entry gone and reply pushed, in one step, or nothing.
 	Answer(ctx context.Context, c *msgbus.Claim, answers []msgbus.Answer) ([]msgbus.Outcome, error)
 	// AnswerSigned is Answer for replies under one signature, which it notes like
 	// AcceptSigned. It may have ended requests when it returns an error.
 	AnswerSigned(ctx context.Context, t *msgbus.Transfer, answers []msgbus.Answer) ([]msgbus.Outcome, error)
+	// PushInterim pushes interim replies to the lists that their requests name.
+	PushInterim(ctx context.Context, replies []msgbus.Interim) ([]msgbus.Outcome, error)
 	// Entry returns msgbus.ErrNotFound when the request has ended.
 	Entry(ctx context.Context, uid string) (*msgbus.Entry, error)
 	// Entries returns those of several uids for ParseEntry, "" for what has ended.
@@ -33,6 +36,13 @@ type Backlog interface {
 	ForgetExpired(ctx context.Context) (int, error)
 	// TakeStock finds out which commands have a service.
 	TakeStock(ctx context.Context) error
+	// GiveBack gives requests back to their queues, a step's worth, whose services ended
+	// before they had dealt with them. It returns a *msgbus.HeldError as Due does.
+	GiveBack(ctx context.Context) (msgbus.GivenBack, error)
+	// Serving tells who serves some commands, in their order.
+	Serving(ctx context.Context, commands []string) ([]msgbus.Service, error)
+	// Commands returns those that are served, at most `most`.
+	Commands(ctx context.Context, most int) ([]msgbus.Service, error)
 	// Adopt takes over what the archived daemon left.
 	Adopt(ctx context.Context) (int, error)
 
@@ -61,8 +71,9 @@ type Claims interface {
 	// fetched. DepartAndFetch and SettleAndFetch are like it.
 	AdmitAndFetch(ctx context.Context, c *msgbus.Claim, requests []msgbus.Admission, twin uint32) ([]string, *msgbus.Batch, error)
 	Refuse(ctx context.Context, c *msgbus.Claim, position int, why *msgbus.Refusal, returnQueue string, reply []byte, keep bool) error
-	// DepartAndFetch drops the claim. It returns msgbus.ErrStale, and has done nothing,
-	// when a record that is remembered has changed.
+	// DepartAndFetch drops the claim; without one the departures are errors in place of
+	// replies. It returns msgbus.ErrStale, and has done nothing, when a record that is
+	// remembered has changed.
 	DepartAndFetch(ctx context.Context, c *msgbus.Claim, departures []msgbus.Departure, twin uint32) ([]msgbus.Outcome, *msgbus.Batch, error)
 	Drop(ctx context.Context, c *msgbus.Claim) error
 
@@ -104,4 +115,25 @@ type Arrivals interface {
 	// RememberedOpen returns what Opens would, if nothing has changed since the request
 	// was accepted and no other has its uid.
 	RememberedOpen(uid string) (msgbus.Open, bool)
+}
+
+// Events are what twins publish, and who wants it.
+type Events interface {
+	// Group returns the twins of a group, none of one that nobody has made.
+	Group(ctx context.Context, name string) ([]uint32, error)
+	// Listeners tells of each topic who listens to it on this machine.
+	Listeners(ctx context.Context, topics []string) ([]msgbus.Listeners, error)
+	// Subscribers are the twins that want events of this one.
+	Subscribers(ctx context.Context) ([]msgbus.Subscription, error)
+	// Subscribed is what this machine's apps want of other twins.
+	Subscribed(ctx context.Context) ([]msgbus.Subscription, error)
+	// DueSubscriptions are what other twins must be asked for now, and need not be
+	// asked for any more.
+	DueSubscriptions(ctx context.Context) (due, ended []msgbus.Subscription, err error)
+	// Retained are the latest events of own topics, as [msgbus.Message.AppendEvent] writes them.
+	Retained(ctx context.Context, patterns []string) ([]string, error)
+	// Gone are the names of apps that have ended without saying so, each once.
+	Gone(ctx context.Context) ([]string, error)
+	// PushLocal pushes requests of the relay's own.
+	PushLocal(ctx context.Context, requests [][]byte) error
 }

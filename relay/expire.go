@@ -99,8 +99,8 @@ func (r *Relay) causes(ctx context.Context, entries []*msgbus.Entry) map[*msgbus
 	return texts
 }
 
-// housekeep forgets what has run out and finds out which commands are served, from
-// caughtUp on until ctx ends.
+// housekeep forgets what has run out, finds out which commands are served, and gives back
+// what services had taken that have ended, from caughtUp on until ctx ends.
 func (r *Relay) housekeep(ctx context.Context, caughtUp <-chan struct{}) error {
 	select {
 	case <-caughtUp: // a reply that is late because no relay ran is late for a good reason
@@ -114,7 +114,11 @@ func (r *Relay) housekeep(ctx context.Context, caughtUp <-chan struct{}) error {
 		}
 		var held *msgbus.HeldError // which expire tells about
 		if err == nil || errors.As(err, &held) {
-			err = r.backlog.TakeStock(ctx)
+			err = errors.Join(r.backlog.TakeStock(ctx), r.renewSubscriptions(ctx), r.tellWhoHasGone(ctx))
+		}
+		// What keeps one from its work, such as a key of another type, need not keep the other.
+		if failed := r.giveBack(ctx); !errors.As(failed, &held) {
+			err = errors.Join(err, failed)
 		}
 		if err != nil && ctx.Err() == nil {
 			r.log.Debug().Err(err).Msg("cannot keep house; trying again")

@@ -205,6 +205,8 @@ func (r *Relay) sendToPeer(ctx context.Context, twin uint32, messages []msgbus.O
 // what is to be put off, since the peer takes it later. It returns the failure of the
 // attempt, if any.
 func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error) (o msgbus.Settlement, failure *msgbus.Failure, err error) {
+	var delivered []msgbus.Parcel // that nobody waits for
+	var ended []*msgbus.Entry     // of those
 	bury := func(p msgbus.Parcel, why error) {
 		if failed := r.buryParcel(ctx, twin, p, why); failed != nil {
 			err = failed
@@ -228,6 +230,10 @@ func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error)
 		switch sent := errs[i]; {
 		case sent == nil:
 			o.Answered = true
+			if e := l.entries[i]; e != nil && e.Message.IsOneWay() {
+				delivered, ended = append(delivered, p), append(ended, e)
+				continue
+			}
 			o.Settled = append(o.Settled, p)
 			if p.Kind == msgbus.ReplyParcel {
 				r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDelivered, "", 1)
@@ -252,7 +258,25 @@ func (r *Relay) outcome(ctx context.Context, twin uint32, l *load, errs []error)
 			failure = &msgbus.Failure{Reason: msgbus.StorageFailed, Detail: sent.Error(), Rest: time.Second}
 		}
 	}
+	if failed := r.endDelivered(ctx, ended); failed != nil {
+		return o, failure, failed
+	}
+	o.Settled = append(o.Settled, delivered...)
 	return o, failure, err
+}
+
+// endDelivered ends requests that nobody waits for, which their twin has. What it cannot
+// end is sent again, under the same uid.
+func (r *Relay) endDelivered(ctx context.Context, entries []*msgbus.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	answers := make([]msgbus.Answer, len(entries))
+	for i, e := range entries {
+		answers[i] = msgbus.Answer{Entry: e, Position: -1}
+	}
+	_, err := r.endWith(ctx, answers)
+	return err
 }
 
 // putOff adds a request to what is put off, for the longest time that the peer
@@ -320,14 +344,25 @@ func (r *Relay) endAll(ctx context.Context, entries []*msgbus.Entry, reason msgb
 	for i, e := range entries {
 		m := e.Message.Clone()
 		m.Dialect = e.Dialect
-		answers[i] = msgbus.Answer{Entry: e, Failed: true, Reason: reason, Position: -1, Body: r.errorToApp(m, m.Destinations[0], text(e))}
+		a := msgbus.Answer{Entry: e, Failed: true, Reason: reason, Detail: text(e), Position: -1}
+		switch {
+		case !m.IsOneWay():
+			a.Body = r.errorToApp(m, m.Destinations[0], &msgbus.Refusal{Reason: reason, Text: a.Detail})
+		case !m.IsFleeting():
+			a.Body = askAgain(m)
+		}
+		answers[i] = a
 	}
+	return r.endWith(ctx, answers)
+}
+
+func (r *Relay) endWith(ctx context.Context, answers []msgbus.Answer) ([]msgbus.Outcome, error) {
 	outcomes, err := r.backlog.Answer(ctx, nil, answers)
 	if err != nil {
 		return nil, err
 	}
-	for i, e := range entries {
-		r.logEnd(e, outcomes[i], reason)
+	for i, a := range answers {
+		r.logEnd(a.Entry, outcomes[i], a.Reason)
 	}
 	return outcomes, nil
 }

@@ -9,12 +9,16 @@ import (
 // handleLocal admits the requests that apps of this machine pushed.
 func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 	var admissions []msgbus.Admission
+	addresses := r.addressing(ctx)
 	destinations := make(map[uint32]struct{})
 	for i, raw := range c.Messages {
 		if raw == msgbus.DealtWith {
 			continue
 		}
 		m, err := r.read(c, raw, msgbus.Decode)
+		if err == nil {
+			err = addresses.complete(m)
+		}
 		if err == nil {
 			err = r.guard(string(c.Queue), func() error {
 				size := len(raw) - len(m.Data)
@@ -28,7 +32,10 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 			}
 			continue
 		}
-		m.Proxied, m.Error, m.Signature, m.Epoch, m.Note = false, "", "", "", nil
+		m.Proxied, m.Error, m.Signature, m.Epoch, m.Note, m.TypedError = false, "", "", "", nil, nil
+		if m.Ext != nil {
+			m.Ext.Status, m.Ext.Sequence = "", 0
+		}
 		admissions = append(admissions, msgbus.Admission{Message: m, Start: m.Now})
 		for _, d := range m.Destinations {
 			destinations[d] = struct{}{}
@@ -57,12 +64,21 @@ const wireOverhead = 1 << 10
 // admitted.
 func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
 	m.UniqueDestinations()
-	if err := m.CheckLocal(r.opts.MaxDestinations); err != nil {
+	if m.IsOneWay() {
+		m.ReturnQueue, m.Ext.Progress = "", ""
+	}
+	most := r.opts.MaxDestinations
+	if m.Ext != nil && m.Ext.Of > 0 { // its app has not named them all
+		most = len(m.Destinations)
+	}
+	if err := m.CheckLocal(most); err != nil {
 		return err
 	}
 	switch {
 	case msgbus.ReservedQueue(r.backlog.Prefix(), m.ReturnQueue):
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: return queue %q belongs to the relay", m.ReturnQueue)
+	case m.Ext != nil && msgbus.ReservedQueue(r.backlog.Prefix(), m.Ext.Progress):
+		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: progress queue %q belongs to the relay", m.Ext.Progress)
 	case size > r.opts.MaxMessage:
 		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: %d bytes on the wire, at most %d are carried", size, r.opts.MaxMessage)
 	case int64(size)*int64(len(m.Destinations)) > int64(r.opts.MaxFanOut):

@@ -13,16 +13,31 @@ import (
 // errorToApp is the request's own JSON with an error, as its app expects it:
 // src is the twin that failed, by which an app that asked many twins tells
 // which one did.
-func (r *Relay) errorToApp(m *msgbus.Message, failed uint32, text string) []byte {
+func (r *Relay) errorToApp(m *msgbus.Message, failed uint32, why *msgbus.Refusal) []byte {
 	e := m.Clone()
 	e.Version = msgbus.Version
 	e.Source, e.Destinations = failed, []uint32{r.opts.Twin}
-	e.Error, e.Signature, e.Epoch = text, "", ""
+	e.Error, e.Signature, e.Epoch = why.Text, "", ""
 	e.Now = r.backlog.Now().Unix()
+	if e.Ext = e.Ext.ForReply(); e.Ext != nil {
+		e.Ext.Progress, e.TypedError = "", errorOfBus(why)
+	}
 	return e.AppendReply(nil, m.Dialect)
 }
 
-// replyToApp is a service's reply as the app that asked expects it.
+// askAgain is a request as its app may push it once more.
+func askAgain(m *msgbus.Message) []byte {
+	again := m.Clone()
+	again.UID, again.Source, again.Now = "", 0, 0
+	return again.AppendWire(nil)
+}
+
+// errorOfBus is an error of the bus for apps that know of typed ones.
+func errorOfBus(why *msgbus.Refusal) *msgbus.TypedError {
+	return &msgbus.TypedError{Class: msgbus.ErrorClass(why.Reason), Message: why.Text}
+}
+
+// replyToApp is a service's reply, or an interim one, as the app that asked expects it.
 func (r *Relay) replyToApp(reply *msgbus.Message, e *msgbus.Entry) []byte {
 	asked := e.Message
 	m := reply.Clone()
@@ -30,6 +45,13 @@ func (r *Relay) replyToApp(reply *msgbus.Message, e *msgbus.Entry) []byte {
 	m.Source, m.Destinations = asked.Destinations[0], []uint32{asked.Source}
 	m.ReturnQueue, m.Proxied = asked.ReturnQueue, asked.Proxied
 	m.Signature, m.Epoch = "", ""
+	m.Ext = asked.Ext.ForReply()
+	if m.Ext != nil {
+		m.Ext.Progress = ""
+		if reply.IsInterim() {
+			m.Ext.Status, m.Ext.Sequence = reply.Ext.Status, reply.Ext.Sequence
+		}
+	}
 	if m.Expiration == 0 {
 		m.Expiration = asked.Expiration
 	}
@@ -55,6 +77,9 @@ func (r *Relay) requestToPeer(e *msgbus.Entry) *msgbus.Message {
 	m.Epoch = e.Epoch
 	m.Now = now.Unix()
 	m.Expiration = max(1, int64(math.Ceil(e.Deadline.Sub(now).Seconds())))
+	if m.Ext != nil && m.Ext.Progress != "" {
+		m.Ext.Progress = msgbus.WireReplyQueue
+	}
 	return m
 }
 
@@ -64,8 +89,24 @@ func (r *Relay) requestToService(m *msgbus.Message) []byte {
 	s := m.Clone()
 	s.ReturnQueue = r.backlog.Prefix() + ".system.reply"
 	s.Proxied, s.Signature = false, ""
-	s.Error = "" // services echo what they do not know, and it would come back as theirs
+	s.Error, s.TypedError = "", nil // services echo what they do not know, and it would come back as theirs
+	if s.Ext != nil {
+		s.Ext.Status, s.Ext.Sequence = "", 0
+		if s.Ext.Progress != "" {
+			s.Ext.Progress = ""
+			if r.knowsInterim(m) {
+				s.Ext.Progress = s.ReturnQueue
+			}
+		}
+	}
 	return s.AppendRequest(nil, r.serviceDialect(m.Command))
+}
+
+// knowsInterim tells whether the relay of a request's source takes interim replies for
+// it. Only relays of this project send an epoch, and only those that know of interim
+// replies write where they go as between relays; an older one has carried the name as it came.
+func (r *Relay) knowsInterim(m *msgbus.Message) bool {
+	return m.Epoch != "" && m.Ext.Progress == msgbus.WireReplyQueue
 }
 
 // replyToPeer is a service's reply as it goes to the relay of the twin that
@@ -80,6 +121,16 @@ func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Me
 	m.ReturnQueue, m.Proxied, m.Signature = msgbus.WireReplyQueue, false, ""
 	m.Now = r.backlog.Now().Unix()
 	m.Data = msgbus.CarriedData(m.Data)
+	if m.Error == "" {
+		m.TypedError = nil
+	}
+	m.Ext = nil // the rest is the request's, and its source knows it
+	switch {
+	case reply.IsInterim():
+		m.Ext = &msgbus.Ext{Status: reply.Ext.Status, Sequence: reply.Ext.Sequence}
+	case m.TypedError != nil:
+		m.Ext = &msgbus.Ext{}
+	}
 	if m.Schema == "" && reply.Dialect == msgbus.Ref {
 		m.Schema = "application/json"
 	}
@@ -88,11 +139,14 @@ func (r *Relay) replyToPeer(reply *msgbus.Message, open *msgbus.Open) *msgbus.Me
 
 // errorToPeer answers a remote request that cannot be served. It keeps nothing of
 // the request that its source could have made large.
-func (r *Relay) errorToPeer(m *msgbus.Message, text string) []byte {
+func (r *Relay) errorToPeer(m *msgbus.Message, why *msgbus.Refusal) []byte {
 	e := msgbus.Message{
 		Version: msgbus.Version, UID: m.UID, Command: m.Command, Epoch: m.Epoch,
 		Source: r.opts.Twin, Destinations: []uint32{m.Source}, ReturnQueue: msgbus.WireReplyQueue,
-		Expiration: m.Expiration, Retry: m.Retry, Now: r.backlog.Now().Unix(), Error: text,
+		Expiration: m.Expiration, Retry: m.Retry, Now: r.backlog.Now().Unix(), Error: why.Text,
+	}
+	if m.Ext != nil {
+		e.Ext, e.TypedError = &msgbus.Ext{}, errorOfBus(why)
 	}
 	return e.AppendWire(nil)
 }

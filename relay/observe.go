@@ -79,6 +79,13 @@ func (r *Relay) observeArrival(a *arrival, outcome msgbus.Outcome) {
 	case outcome == msgbus.Accepted:
 		r.traceArrival(a.message, "", a.came)
 		r.observer.MessagesAccepted(msgbus.ArrivalKind, 1)
+		switch {
+		case a.OneWay: // nothing more is known of it here
+			r.observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndDelivered, "", 1)
+		case a.IsReply: // of the relay's own
+			r.observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndAnswered, "", 1)
+			r.observer.MessagesAccepted(msgbus.ReplyKind, 1)
+		}
 	}
 }
 
@@ -96,8 +103,10 @@ func (r *Relay) observeEnd(e *msgbus.Entry, outcome msgbus.Outcome, why msgbus.R
 		return
 	case msgbus.FailedOutcome:
 		how = msgbus.EndFailed
-	case msgbus.QueueWrongType:
+	case msgbus.QueueWrongType, msgbus.BuriedOutcome:
 		how = msgbus.EndBuried
+	case msgbus.DeliveredOutcome:
+		how = msgbus.EndDelivered
 	default: // Answered, or kept: by the service itself
 		why = ""
 	}
@@ -114,17 +123,17 @@ func (r *Relay) observeEnd(e *msgbus.Entry, outcome msgbus.Outcome, why msgbus.R
 // observeDeparture counts a reply that leaves, and the request that it answers, if its
 // record is there: one without it may have expired, or never have been. Its trace is the
 // reply's, where the service left that as it was.
-func (r *Relay) observeDeparture(open *msgbus.Open, of *msgbus.Trace, outcome msgbus.Outcome) {
+func (r *Relay) observeDeparture(d msgbus.Departure, outcome msgbus.Outcome) {
 	if outcome != msgbus.Sent {
 		r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDropped, msgbus.Late, 1)
 		return
 	}
 	r.observer.MessagesAccepted(msgbus.ReplyKind, 1)
-	if open.Record == "" {
+	if d.Open.Record == "" || d.Interim {
 		return
 	}
 	r.observer.MessagesFinished(msgbus.ArrivalKind, msgbus.EndAnswered, "", 1)
-	r.observer.MessageAged(msgbus.ArrivalKind, r.backlog.Now().Sub(open.Accepted), of)
+	r.observer.MessageAged(msgbus.ArrivalKind, r.backlog.Now().Sub(d.Open.Accepted), d.Trace)
 }
 
 // observeAttempt counts an attempt, unless the stop has cut it off.

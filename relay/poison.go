@@ -89,7 +89,7 @@ func (r *Relay) tellOfBurial(ctx context.Context, c *msgbus.Claim, position int,
 	if queue == "" {
 		return nil
 	}
-	return r.backlog.Tell(ctx, queue, r.errorToApp(m, r.opts.Twin, told(why).Text))
+	return r.backlog.Tell(ctx, queue, r.errorToApp(m, r.opts.Twin, told(why)))
 }
 
 // replyOfBurial answers the request of a reply that was buried with an error, if it is
@@ -135,7 +135,7 @@ func (r *Relay) buryParcel(ctx context.Context, twin uint32, p msgbus.Parcel, wh
 		return why
 	}
 	r.refusal.Error().Str("msg_id", p.ID).Uint32("twin", twin).Str("reason", string(refusal.Reason)).Msg("buried a message")
-	kind, isTold := msgbus.ReplyKind, false
+	kind, isTold, isHeard := msgbus.ReplyKind, false, true
 	if p.Kind == msgbus.RequestParcel {
 		kind = msgbus.RequestKind
 		err := r.guard("burial", func() error {
@@ -143,13 +143,16 @@ func (r *Relay) buryParcel(ctx context.Context, twin uint32, p msgbus.Parcel, wh
 			if err != nil {
 				return err
 			}
+			if isHeard = !entry.Message.IsOneWay(); !isHeard {
+				return nil
+			}
 			return r.endWithError(ctx, []*msgbus.Entry{entry}, refusal.Reason, func(*msgbus.Entry) string { return refusal.Text })
 		})
 		// One that cannot be read, or not be answered, ends unanswered.
 		if !errors.Is(err, msgbus.ErrNotFound) && !isPoison(err) && err != nil {
 			return err
 		}
-		isTold = !isPoison(err)
+		isTold = isHeard && !isPoison(err)
 	}
 	if err := r.backlog.BuryParcel(ctx, p, refusal); err != nil {
 		return err

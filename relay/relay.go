@@ -28,6 +28,7 @@ type Peers interface {
 // default.
 type Options struct {
 	Twin    uint32 // the twin that this relay serves
+	Version string // of this program, for those who ask
 	Workers int    // lanes served at once; default 1000
 
 	RefServices     []string      // patterns of commands whose services speak the Ref dialect

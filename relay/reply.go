@@ -46,14 +46,18 @@ func (r *Relay) sendReplies(ctx context.Context, c *msgbus.Claim, remembered fun
 		}
 		err := r.guard(string(c.Queue), func() error {
 			open, refusal := r.match(m, untaken(opens[i], taken))
+			isKnown := open != nil && open.Record != ""
 			switch {
+			case m.IsOneWay() && !isKnown, m.IsInterim() && !(isKnown && open.Epoch != ""):
+				r.late(m)
+				return nil
 			case refusal != nil:
 				return refusal
 			case open == nil:
 				return r.answerOwn(ctx, c, i, m)
 			}
 			departures = append(departures, r.departure(m, open))
-			taken[open.UID+" "+open.Record] = open.Record != ""
+			taken[open.UID+" "+open.Record] = isKnown && !m.IsInterim()
 			return nil
 		})
 		if refusal := (*msgbus.Refusal)(nil); errors.As(err, &refusal) {
@@ -107,6 +111,7 @@ func decodeReply(raw string) (*msgbus.Message, error) {
 	if err != nil {
 		return m, err
 	}
+	m.TypedError = m.TypedError.OfService()
 	if m.UID == "" {
 		m.UID = m.Ref
 	}
@@ -194,10 +199,14 @@ func (r *Relay) departure(m *msgbus.Message, open *msgbus.Open) msgbus.Departure
 	out.Note = msgbus.Stay{Accepted: open.Accepted, Left: r.backlog.Now()}.AppendNote(nil)
 	body := out.AppendNoted(nil)
 	if len(body)+wireOverhead > r.opts.MaxMessage {
-		out.Data, out.Error = "", "the service's answer is too large"
+		out.Data, out.Error, out.TypedError = "", "the service's answer is too large", nil
 		body = out.AppendNoted(nil)
 	}
-	return msgbus.Departure{Open: open, Body: body, Trace: m.Trace}
+	d := msgbus.Departure{Open: open, Body: body, Trace: m.Trace}
+	if m.IsInterim() {
+		d.Interim, d.Sequence = true, m.Ext.Sequence
+	}
+	return d
 }
 
 // depart sends replies on. With them all of their claim has been dealt with.
@@ -212,7 +221,7 @@ func (r *Relay) depart(ctx context.Context, c *msgbus.Claim, departures []msgbus
 			return nil, err
 		}
 		for i, d := range departures {
-			r.observeDeparture(d.Open, d.Trace, outcomes[i])
+			r.observeDeparture(d, outcomes[i])
 			r.log.Debug().Str("msg_id", d.Open.UID).Uint32("twin", d.Open.Source).Str("outcome", string(outcomes[i])).Msg("reply leaves")
 		}
 		return batch, nil

@@ -32,7 +32,7 @@ func (s *sent) remember(e *msgbus.Entry, size int) {
 		m = msgbus.Message{
 			UID: m.UID, Ref: strings.Clone(m.Ref), Command: strings.Clone(m.Command), ReturnQueue: strings.Clone(m.ReturnQueue),
 			Source: m.Source, Destinations: m.Destinations, Expiration: m.Expiration, Retry: m.Retry, Proxied: m.Proxied, Dialect: m.Dialect,
-			Trace: m.Trace,
+			Trace: m.Trace, Ext: m.Ext.ForReply(),
 		}
 		kept.Epoch, kept.Head = strings.Clone(kept.Epoch), strings.Clone(kept.Head)
 	}

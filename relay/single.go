@@ -20,7 +20,6 @@ func (r *Relay) AcceptRequest(ctx context.Context, m *msgbus.Message) (err error
 	if err != nil {
 		return err
 	}
-	r.write(a)
 	err = errUntold
 	a.tell = func(why error) { err = why }
 	r.requests.run(ctx, lot{m.Source, m.Epoch, m.Now / 60}, a)
@@ -43,14 +42,25 @@ type lot struct {
 // need an error reply.
 func (r *Relay) takeLot(ctx context.Context, l lot, arrivals []*arrival) {
 	t := &msgbus.Transfer{Source: l.source, Epoch: l.epoch, Signed: 60 * l.minute}
-	for len(arrivals) > 0 {
+	if err := r.prepare(ctx, arrivals); err != nil {
+		tellAll(arrivals, err)
+		return
+	}
+	for arrivals = r.written(arrivals); len(arrivals) > 0; {
 		again, err := r.handIn(ctx, t, arrivals)
+		if err == nil {
+			err = r.sendNews(ctx, l.source, arrivals)
+		}
 		if err != nil {
-			for _, a := range arrivals {
-				a.tell(err)
-			}
+			tellAll(arrivals, err)
 		}
 		arrivals = again
+	}
+}
+
+func tellAll(arrivals []*arrival, err error) {
+	for _, a := range arrivals {
+		a.tell(err)
 	}
 }
 

@@ -70,7 +70,7 @@ func (r *Relay) refuse(ctx context.Context, c *msgbus.Claim, position int, m *ms
 	queue := r.returnQueue(m)
 	var reply []byte
 	if queue != "" {
-		reply = r.errorToApp(m, r.opts.Twin, refusal.Text)
+		reply = r.errorToApp(m, r.opts.Twin, refusal)
 	}
 	r.refusal.Warn().Str("queue", string(c.Queue)).Str("reason", string(refusal.Reason)).Str("detail", refusal.Text).Msg("refused a message")
 	keep := refusal.Reason == msgbus.Malformed || refusal.Reason == msgbus.Poison

@@ -53,18 +53,41 @@ func (r *Relay) takeRequests(ctx context.Context, t *msgbus.Transfer, errs []err
 			if err != nil {
 				return err
 			}
-			r.write(a)
 			a.tell = func(err error) { errs[i] = later(err) }
 			arrivals = append(arrivals, a)
 			return nil
 		})
 	}
-	again, err := r.handIn(ctx, t, arrivals)
-	if err != nil || len(again) == 0 {
+	if err := r.prepare(ctx, arrivals); err != nil {
 		return err
 	}
-	_, err = r.handIn(ctx, unsigned(t), again)
-	return err
+	arrivals = r.written(arrivals)
+	again, err := r.handIn(ctx, t, arrivals)
+	if err == nil && len(again) > 0 {
+		_, err = r.handIn(ctx, unsigned(t), again)
+	}
+	if err != nil {
+		return err
+	}
+	return r.sendNews(ctx, t.Source, arrivals)
+}
+
+// written fills in what the storage keeps of arrivals, and leaves out those that are refused.
+func (r *Relay) written(arrivals []*arrival) (left []*arrival) {
+	for _, a := range arrivals {
+		err := r.guard("transfer", func() error {
+			if a.isUnheard() {
+				return a.refusal
+			}
+			r.write(a)
+			left = append(left, a)
+			return nil
+		})
+		if err != nil {
+			a.tell(err)
+		}
+	}
+	return left
 }
 
 // later has the sender of a transfer put off a request whose queue is full.
@@ -87,10 +110,7 @@ func (r *Relay) arrivalOf(t *msgbus.Transfer, m *msgbus.Message) (*arrival, erro
 		return nil, msgbus.Refuse(msgbus.WrongSource, "request %s is of twin %d, in a transfer of twin %d", m.UID, m.Source, t.Source)
 	}
 	// The number tells a repeat: the transfer's signature covers the epoch.
-	return &arrival{
-		Acceptance: msgbus.Acceptance{UID: m.UID, Number: number, Command: m.Command},
-		message:    m, refusal: r.checkServable(m),
-	}, nil
+	return r.checked(m, msgbus.Acceptance{UID: m.UID, Number: number, Command: m.Command}), nil
 }
 
 // unsigned is a transfer whose signature has been noted.
@@ -188,7 +208,11 @@ func (r *Relay) takeReplies(ctx context.Context, t *msgbus.Transfer, errs []erro
 		if err != nil {
 			return err
 		}
-		stale, err := r.end(ctx, t, r.fitting(t, left))
+		final, interim := apart(r.fitting(t, left))
+		if t, err = r.pushInterim(ctx, t, interim); err != nil {
+			return err
+		}
+		stale, err := r.end(ctx, t, final)
 		if err != nil || len(stale) == 0 {
 			return err
 		}
@@ -260,7 +284,8 @@ func (r *Relay) fits(t *msgbus.Transfer, reply *msgbus.Message, entry *msgbus.En
 	switch {
 	case t.Source != asked || reply.Source != asked:
 		return false, msgbus.Refuse(msgbus.WrongSource, "request %s went to twin %d, not %d", reply.UID, asked, t.Source)
-	case reply.Epoch != "" && entry.Epoch != "" && reply.Epoch != entry.Epoch:
+	case reply.Epoch != "" && entry.Epoch != "" && reply.Epoch != entry.Epoch,
+		reply.IsInterim() && !wantsInterim(entry):
 		r.late(reply)
 		return false, nil
 	}

@@ -1,5 +1,5 @@
 -- Accepts requests of one source twin: each is pushed to its service's queue,
--- or answered with an error reply, exactly once, and noted as open until its
+-- or answered by the relay itself, exactly once, and noted as open until its
 -- reply. What tells a repeat is written in the same step as the push, so a
 -- repeat is always of something that is in Redis here.
 --
@@ -10,18 +10,18 @@
 -- KEYS 1 open, 2 open deadlines, 3 unread commands, 4 served commands, 5 lanes,
 --      6 lane replies of the source, 7 replies, 8 replies' deadlines,
 --      9 signatures, 10 seen, 11 to 14 the windows of four epochs,
---      15 sessions, 16 claim, 17 open counts, then the service's queue for each
---      command
+--      15 sessions, 16 claim, 17 open counts, 18 retained events, 19 subscribers,
+--      20 streams, then the service's queue for each command, then the streams of effects
 -- ARGV 1 source twin, 2 epoch or '', 3 window W, 4 seconds that an unused epoch
 --      is kept, 5 most unread commands, 6 most messages in a queue,
 --      7 '1' for messages of the own twin, which no such bound holds back,
 --      8 seconds that signatures are kept, 9 session or '' when no claim is at
 --      stake, 10 most replies that wait for the source, 11 digest of the
 --      signature over all of them or '', 12 number of commands C, then C commands,
---      then for each message: 'R' or 'L' end of the queue or 'refuse', which of the
---      commands from 1 to C, its number or '', digest of its signature or '', uid,
---      life in ms, body (what the service gets, or the error reply), position in
---      the claim from 0 or ''
+--      then for each message: 'R' or 'L' end of the queue, 'r' or 'l' for a request
+--      that nobody answers, or 'reply', which of the commands from 1 to C, its number or '', digest of its signature or '', uid,
+--      life in ms, body (what the service gets, or the reply, or '' for none),
+--      position in the claim from 0 or '', effect or '' (effects.lua)
 -- Returns the time in ms, then an outcome a message: 'accepted', 'repeat',
 -- 'below_window', 'queue_full' or 'wrong_type'; the errors FENCED, and REPLAYED when
 -- the signature over all was accepted before. Accepted and repeated messages are marked as dealt
@@ -40,11 +40,11 @@ local digests, uids = {}, {}
 if ARGV[11] ~= '' then
   digests[1] = ARGV[11]
 end
-for a = first, #ARGV, 8 do
+for a = first, #ARGV, 9 do
   if ARGV[a + 3] ~= '' then
     digests[#digests + 1] = ARGV[a + 3]
   end
-  if ARGV[a] ~= 'refuse' then
+  if ARGV[a] == 'R' or ARGV[a] == 'L' then
     uids[#uids + 1] = ARGV[a + 4]
   end
 end
@@ -151,12 +151,14 @@ local queues = {}
 local function queue_of(c)
   local queue = queues[c]
   if not queue then
-    local key, cmd = KEYS[17 + c], ARGV[12 + c]
+    local key, cmd = KEYS[20 + c], ARGV[12 + c]
     queue = {key = key, cmd = cmd, length = list_length(key), left = {}, right = {}}
     queue.in_record = string.gsub(cmd, '%c', ' ')
     queue.count = source .. ' ' .. queue.in_record
     queue.served = redis.call('ZSCORE', KEYS[4], cmd)
-    if not queue.served then
+    if queue.served then
+      queue.emptied = queue.length == 0 -- so a service has taken all that came before
+    else
       queue.unread = tonumber(redis.call('ZSCORE', KEYS[3], cmd) or nil)
       queue.ttl = redis.call('PTTL', key)
     end
@@ -182,8 +184,10 @@ local function commands_unread()
 end
 
 -- room tells why a message cannot be pushed for a service, if it cannot.
--- Replies that its source does not fetch count too: they are kept for it.
-local function room(queue)
+-- Replies that its source does not fetch count too: they are kept for it. Requests
+-- that nobody answers have no record by which they could be counted, so all of them
+-- together fill half of a queue.
+local function room(queue, unanswered)
   if queue and not queue.length then
     return 'wrong_type'
   end
@@ -199,7 +203,7 @@ local function room(queue)
   -- Once the queue is half full, a twin may have as many requests open here as
   -- there is room left for the others: none can fill it alone.
   local free = ARGV[6] - queue.length
-  if free <= 0 or (free <= ARGV[6] / 2 and open_here(queue) >= free) then
+  if free <= 0 or (free <= ARGV[6] / 2 and (unanswered or open_here(queue) >= free)) then
     return 'queue_full'
   end
   if not queue.served and not queue.unread and commands_unread() >= tonumber(ARGV[5]) then
@@ -210,7 +214,7 @@ end
 -- push gives a message to a service. A list that nobody reads ends with the
 -- latest deadline of what is in it, unless somebody else made it.
 local function push(queue, side, body, deadline)
-  local bodies = side == 'L' and queue.left or queue.right
+  local bodies = (side == 'L' or side == 'l') and queue.left or queue.right
   bodies[#bodies + 1] = body
   queue.length = queue.length + 1
   if queue.served or (own and not queue.unread) then
@@ -267,13 +271,13 @@ local function open(queue, uid, deadline)
   deadlines[#deadlines + 1] = asked_by .. ' ' .. uid
 end
 
--- refuse answers a message with an error reply.
-local refused, replies, reply_deadlines = {}, {}, {}
-local function refuse(id, body, deadline)
-  if waiting and not refused[id] and not redis.call('ZSCORE', KEYS[6], id) then
+-- answer sends the reply that the relay itself makes.
+local answered, replies, reply_deadlines = {}, {}, {}
+local function answer(id, body, deadline)
+  if waiting and not answered[id] and not redis.call('ZSCORE', KEYS[6], id) then
     waiting = waiting + 1
   end
-  refused[id] = true
+  answered[id] = true
   replies[#replies + 1] = id
   replies[#replies + 1] = body
   reply_deadlines[#reply_deadlines + 1] = deadline
@@ -284,7 +288,7 @@ if epoch ~= '' then
   load_window()
   stored = high
 end
-local result, dealt_with = {}, {}
+local result, dealt_with, effects = {}, {}, {}
 local signatures = {}
 local function sign(digest)
   if digest ~= '' then
@@ -294,9 +298,10 @@ local function sign(digest)
   end
 end
 sign(ARGV[11])
-for a = first, #ARGV, 8 do
-  local kind, c, n, digest, uid, life, body, position = unpack(ARGV, a, a + 7)
+for a = first, #ARGV, 9 do
+  local kind, c, n, digest, uid, life, body, position, effect = unpack(ARGV, a, a + 8)
   local queue, outcome
+  effect = effect ~= '' and cjson.decode(effect)
   if position ~= '' and redis.call('LINDEX', KEYS[16], position) == DEALT_WITH then
     outcome = 'repeat' -- the claim is handed out again after a failure
   end
@@ -307,18 +312,24 @@ for a = first, #ARGV, 8 do
     outcome = seen(n)
   end
   if not outcome then
-    queue = kind ~= 'refuse' and queue_of(tonumber(c)) or nil
-    outcome = room(queue)
+    queue = kind ~= 'reply' and queue_of(tonumber(c)) or nil
+    outcome = room(queue, kind == 'r' or kind == 'l')
+    if not outcome and effect and not effect_fits(effect, source, KEYS[18], KEYS[19], KEYS[20]) then
+      outcome = 'queue_full'
+    end
   end
   if not outcome then
     outcome = 'accepted'
     local deadline = now + life
     if queue then
       push(queue, kind, body, deadline)
-      open(queue, uid, int(deadline))
-    else
-      refuse(asked_by .. ' ' .. uid, body, int(deadline))
+      if kind == 'R' or kind == 'L' then
+        open(queue, uid, int(deadline))
+      end
+    elseif body ~= '' then
+      answer(asked_by .. ' ' .. uid, body, int(deadline))
     end
+    effects[#effects + 1] = effect or nil
     sign(digest)
     if epoch ~= '' then
       note_seen(n)
@@ -332,9 +343,19 @@ end
 
 -- A full Redis refuses the first write or none, so that must not be one that it
 -- allows: what comes first needs memory, whatever there is to write.
+for _, effect in ipairs(effects) do
+  if effect.patterns then
+    subscribe(effect, source, KEYS[19])
+  else
+    publish(effect, effect.stream and KEYS[20 + ARGV[12] + effect.stream], KEYS[18], KEYS[20])
+  end
+end
 for _, queue in pairs(queues) do
   in_calls('LPUSH', queue.key, queue.left)
   in_calls('RPUSH', queue.key, queue.right)
+  if queue.emptied and #queue.left + #queue.right > 0 then
+    note_taken(KEYS[4], queue.cmd, queue.served)
+  end
   if queue.ends then
     redis.call('ZADD', KEYS[3], int(queue.ends), queue.cmd)
     if queue.ttl ~= -1 then

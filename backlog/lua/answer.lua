@@ -1,5 +1,6 @@
 -- Ends requests: the backlog entry goes and the reply is pushed to the app's
--- queue in one step, or nothing happens. The caller has read the entry; the
+-- queue in one step, or nothing happens. A request that nobody waits for ends when
+-- its twin has it, or goes to the dead letters. The caller has read the entry; the
 -- entry's head is compared, so that an entry that took its uid meanwhile (Redis
 -- was emptied) is left alone.
 --
@@ -10,9 +11,11 @@
 --      each message: uid, the entry's head, 'answered' or 'failed', the reason or
 --      '', when it was at the service's relay (two times in ms) or '', '1' when a
 --      service may have answered to the queue itself, position in the claim from 0
---      or '', which of the return queues and of the lanes from 1, body
--- Returns for each message 'answered', 'failed', 'late' when it has ended
--- before, 'kept' when the service answered itself, or 'wrong_type' when the
+--      or '', which of the return queues, from 1, or 0 for one that nobody waits
+--      for, and of the lanes, from 1, detail of the reason for the dead letters, body
+--      or '' for no dead letter
+-- Returns for each message 'answered', 'failed', of one that nobody waits for
+-- 'delivered' or 'buried', 'late' when it has ended before, 'kept' when the service answered itself, or 'wrong_type' when the
 -- return queue is no list and the reply went to the dead letters; the error
 -- FENCED.
 
@@ -20,7 +23,7 @@ if ARGV[1] ~= '' and fenced(KEYS[5], ARGV[1]) then
   return redis.error_reply('FENCED the session has ended')
 end
 local uids = {}
-for a = 5, #ARGV, 10 do
+for a = 5, #ARGV, 11 do
   uids[#uids + 1] = ARGV[a]
 end
 local result, dealt_with, unread = {}, {}, {}
@@ -41,14 +44,30 @@ local function queue_of(r)
   return queue
 end
 
--- end_request ends a request by a reply, and returns what became of that.
-local function end_request(uid, lane, queue, outcome, may_be_answered, body)
+-- leave_backlog takes a request away.
+local function leave_backlog(uid, lane)
   is_ended[uid] = true
   ended[#ended + 1] = uid
   add(on_lane, lane, uid)
+end
+
+-- end_unheard ends a request that nobody waits for.
+local function end_unheard(outcome, reason, detail, body)
+  counts[outcome] = counts[outcome] + 1
+  if outcome == 'answered' then
+    return 'delivered'
+  elseif body == '' then
+    return outcome
+  end
+  unread[#unread + 1] = {'local', reason, detail, body}
+  return 'buried'
+end
+
+-- end_request ends a request by a reply, and returns what became of that.
+local function end_request(queue, outcome, may_be_answered, body)
   if not queue.length then
     counts[outcome] = counts[outcome] + 1
-    unread[#unread + 1] = {queue.key, body}
+    unread[#unread + 1] = {'reply', 'wrong_type', 'the return queue ' .. queue.key .. ' is not a list', body, queue.key}
     return 'wrong_type'
   elseif may_be_answered and queue.length > 0 then
     counts.answered = counts.answered + 1
@@ -61,11 +80,16 @@ local function end_request(uid, lane, queue, outcome, may_be_answered, body)
 end
 
 each_value(KEYS[1], uids, function(i, entry)
-  local uid, head, outcome, reason, stay, may_be_answered, position, r, lane, body = unpack(ARGV, 10 * i - 5, 10 * i + 4)
+  local uid, head, outcome, reason, stay, may_be_answered, position, r, lane, detail, body = unpack(ARGV, 11 * i - 6, 11 * i + 4)
   if not entry or is_ended[uid] or string.sub(entry, 1, #head) ~= head then
     outcome = 'late'
   else
-    outcome = end_request(uid, tonumber(lane), queue_of(tonumber(r)), outcome, may_be_answered == '1', body)
+    leave_backlog(uid, tonumber(lane))
+    if r == '0' then
+      outcome = end_unheard(outcome, reason, detail, body)
+    else
+      outcome = end_request(queue_of(tonumber(r)), outcome, may_be_answered == '1', body)
+    end
     told[#told + 1] = uid .. ' ' .. outcome .. ' ' .. (string.match(head, '"admitted":(%d+)') or now) .. ' ' .. reason .. ' ' .. stay
   end
   if position ~= '' then
@@ -88,8 +112,8 @@ for _, queue in pairs(queues) do
     redis.call('EXPIRE', queue.key, ARGV[2])
   end
 end
-for _, reply in ipairs(unread) do
-  bury(KEYS[4], ARGV[3], 'reply', 'wrong_type', 'the return queue ' .. reply[1] .. ' is not a list', reply[2], reply[1])
+for _, letter in ipairs(unread) do
+  bury(KEYS[4], ARGV[3], unpack(letter))
 end
 note_ended(KEYS[7], 'asked', told)
 if #dealt_with > 0 then

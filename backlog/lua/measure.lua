@@ -2,11 +2,11 @@
 -- key of another type has no count: -1.
 --
 -- KEYS 1 local, 2 remote, 3 reply, 4 backlog, 5 replies, 6 open deadlines,
---      7 dead letters, 8 lanes, 9 lanes later, 10 deadlines, 11 open
+--      7 dead letters, 8 lanes, 9 lanes later, 10 deadlines, 11 open, 12 consumers
 -- Returns {local, remote, reply, backlog, replies, open, dead letters, lanes that
 -- can go on, lanes that fail, lanes with something put off, then in ms or -1 when
 -- these came: the request and the open request that end first, the oldest dead
--- letter}.
+-- letter; consumers that live}.
 
 local function ask(...)
   local answer = redis.pcall(...)
@@ -52,4 +52,5 @@ return {
   count('ZCARD', KEYS[6]), count('XLEN', KEYS[7]),
   count('ZCOUNT', KEYS[8], '-inf', '(' .. int(FAILING)), count('ZCOUNT', KEYS[8], int(FAILING), '+inf'), count('ZCARD', KEYS[9]),
   tonumber(admitted() or -1), tonumber(accepted() or -1), tonumber(buried() or -1),
+  count('ZCOUNT', KEYS[12], '0', '0'),
 }

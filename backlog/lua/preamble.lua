@@ -46,6 +46,34 @@ local function is_list(key)
   return kind == 'list' or kind == 'none'
 end
 
+-- The score of a command among the served ones is the ms at which a service was last
+-- seen to take from its queue, and half a ms more when it was one that has announced
+-- itself: such services count as long as they live, and what they took says nothing
+-- of others.
+local function announced(score)
+  return tonumber(score) % 1 ~= 0
+end
+
+-- served_at returns that score, or nil of a command that is not among them.
+local function served_at(served, cmd)
+  local score = redis.pcall('ZSCORE', served, cmd)
+  return score and type(score) ~= 'table' and score or nil -- a table is an error: the key is of another type
+end
+
+-- taken_lately tells whether such a score is of the last minute. One that lies further
+-- ahead was written before Redis's clock was set back.
+local function taken_lately(score)
+  return math.abs(now - score) <= 60000
+end
+
+-- note_taken notes that a service takes from the queue of a command, which had this
+-- score, or nil, among the served ones. It writes once a minute.
+local function note_taken(served, cmd, score)
+  if score and not taken_lately(score) then
+    redis.call('ZADD', served, 'XX', int(now), cmd)
+  end
+end
+
 -- bury keeps what nobody can handle, in a bounded stream whose ids are times. `to` is
 -- the list that it was for, if that is not the queue that it came from.
 local function bury(dead, bound, queue, reason, detail, message, to)

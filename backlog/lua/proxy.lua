@@ -7,7 +7,7 @@
 -- ARGV 1 return queue, which is the uid too, 2 source twin, 3 own twin,
 --      4 digest of the signature, 5 seconds that signatures are kept,
 --      6 life in ms, 7 seconds that a result outlives it, 8 cmd,
---      9 'R' or 'L' end of the queue, 10 what the service gets,
+--      9 'R' or 'L' end of the queue, or '' when the relay itself answers, 10 what the service gets,
 --      11 the entry's tail, 12 most unread commands, 13 most messages in a queue,
 --      14 most entries in the backlog: strangers may fill half of either, so that
 --      they cannot stop this machine's own apps, nor other twins' requests
@@ -35,7 +35,14 @@ redis.call('EXPIRE', KEYS[5], ARGV[5])
 redis.call('HSET', KEYS[1], ARGV[1], entry_of(ARGV[1], ARGV[2], ARGV[3], note_of('', int(deadline), 'classic'), ARGV[11]))
 redis.call('ZADD', KEYS[2], int(deadline), ARGV[1])
 redis.call('SET', KEYS[6], ARGV[2], 'PXAT', int(deadline + 1000 * ARGV[7]))
+redis.call('HINCRBY', KEYS[8], 'accepted', 1)
+if ARGV[9] == '' then
+  return {'accepted', ARGV[1]}
+end
 local ttl = redis.call('PTTL', KEYS[7])
+if redis.call('LLEN', KEYS[7]) == 0 then
+  note_taken(KEYS[4], cmd, served)
+end
 redis.call(ARGV[9] == 'L' and 'LPUSH' or 'RPUSH', KEYS[7], ARGV[10])
 if not served then
   local latest = math.max(deadline, tonumber(unread or 0))
@@ -44,5 +51,4 @@ if not served then
     redis.call('PEXPIREAT', KEYS[7], int(latest))
   end
 end
-redis.call('HINCRBY', KEYS[8], 'accepted', 1)
 return {'accepted', ARGV[1]}

@@ -261,7 +261,7 @@ func (d *daemonProcess) relay(ctx, served context.Context, id uint32) error {
 	}, names, s.identity)
 	defer client.Close()
 	r := relay.New(relay.Options{
-		Twin: id, Workers: s.workers, RefServices: s.refServices, LeftCommands: s.brpop,
+		Twin: id, Version: version, Workers: s.workers, RefServices: s.refServices, LeftCommands: s.brpop,
 		MaxMessage: s.maxBody, MaxDestinations: s.maxDestinations, MaxLife: s.maxExp,
 		Drain: s.drain, Beat: beat, Log: d.log, Observer: d.metrics, Tracer: d.tracer(),
 	}, d.store, client)

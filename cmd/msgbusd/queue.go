@@ -11,8 +11,9 @@ func queueCommand(s streams) *cli.Command {
 	return subcommands("queue", "look at the queues that relays and services take from",
 		&cli.Command{
 			Name: "ls", Usage: "list the queues", UsageText: "msgbusd queue ls [options]",
-			Description: "WAITING is in the list, CLAIMED is what a relay has taken and not dealt with yet. TAKEN tells when a\n" +
-				"service was last seen to take from its queue; never is a command that others call and nobody serves. Where it\nsays \"no list\", something else has written to the key of the queue.",
+			Description: "WAITING is in the list, CLAIMED is what a relay has taken and not dealt with yet, or a service that has announced\n" +
+				"itself. SERVICES is how many of those there are. TAKEN tells when a service was last seen to take from its queue; never is\n" +
+				"a command that others call and nobody serves. Where it says \"no list\", something else has written to the key of the queue.",
 			Flags:  inspectFlags(),
 			Action: inspecting(s, 0, 0, listQueues),
 		},
@@ -31,20 +32,24 @@ func listQueues(i *inspection) error {
 		return err
 	}
 	return i.print(views, func(w io.Writer) {
-		row(w, "QUEUE", "OF", "WAITING", "CLAIMED", "TAKEN")
+		row(w, "QUEUE", "OF", "WAITING", "CLAIMED", "SERVICES", "TAKEN")
 		for _, v := range views {
 			length := fmt.Sprint(v.Length)
 			if v.Length < 0 {
 				length = "no list"
 			}
-			switch {
-			case !v.Service:
-				row(w, v.Name, "relay", length, v.Claimed, "-")
-			case v.Served.IsZero():
-				row(w, v.Name, "service", length, "-", "never")
-			default:
-				row(w, v.Name, "service", length, "-", i.since(v.Served)+" ago")
+			if !v.Service {
+				row(w, v.Name, "relay", length, v.Claimed, "-", "-")
+				continue
 			}
+			claimed, services, taken := "-", "-", "never"
+			if v.Announced > 0 || v.Claimed > 0 {
+				claimed, services, taken = fmt.Sprint(v.Claimed), fmt.Sprint(v.Announced), "-"
+			}
+			if !v.Served.IsZero() {
+				taken = i.since(v.Served) + " ago"
+			}
+			row(w, v.Name, "service", length, claimed, services, taken)
 		}
 	})
 }
