@@ -1,0 +1,267 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
+)
+
+// A SubscribeOption says what a [Client.Subscribe] or [Client.Stream] wants.
+type SubscribeOption func(*subscribeOptions)
+
+type subscribeOptions struct {
+	twins    []uint32
+	within   time.Duration
+	retained bool
+	buffer   int
+	after    string
+	pattern  string
+	group    string
+	consumer string
+}
+
+// From has events of other twins come, too. Without it only those come that apps of this
+// machine publish, and those of other twins that somebody else of this machine wants.
+func From(twins ...uint32) SubscribeOption {
+	return func(o *subscribeOptions) { o.twins = append(o.twins, unique(twins)...) }
+}
+
+// Within is how long the twins of [From] are waited for. Those that have not been joined by
+// then are asked by this machine's relay when they are there again: until then nothing comes of
+// them, and the log is told. Without it all of them must answer.
+func Within(d time.Duration) SubscribeOption {
+	return func(o *subscribeOptions) { o.within = max(d, time.Millisecond) }
+}
+
+// Retained has the latest event of each topic come first, as far as it was published with
+// [Retain] and comes from a twin that the subscription wants events of.
+func Retained() SubscribeOption { return func(o *subscribeOptions) { o.retained = true } }
+
+// Buffer is how many events may wait to be taken: of more, the oldest are dropped, which
+// [Event.Lost] tells. Without it: 1,024.
+func Buffer(n int) SubscribeOption { return func(o *subscribeOptions) { o.buffer = max(n, 1) } }
+
+const defaultBuffer = 1024
+
+// A Subscription hears events as they happen. It must be closed.
+type Subscription struct {
+	c        *Client
+	pattern  string
+	pubsub   *redis.PubSub
+	interest *interest
+	buffer   int
+	reading  sync.WaitGroup
+	shut     context.CancelFunc
+	open     context.Context // ends when it is closed
+
+	mu     sync.Mutex
+	events []*Event // that wait to be taken; guarded by mu
+	lost   int      // events dropped since the latest that was taken in; guarded by mu
+	ready  chan struct{}
+}
+
+// Subscribe hears what is published under the topics that match a pattern, from when it
+// returns on: `*` stands for one word of the topic, `#` for any number of them. What is
+// published while Redis is away is lost, which [Event.Lost] tells; [Client.Stream] loses
+// nothing that is durable.
+func (c *Client) Subscribe(ctx context.Context, pattern string, opts ...SubscribeOption) (*Subscription, error) {
+	o := subscribeOptions{buffer: defaultBuffer}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	switch {
+	case !msgbus.ValidPattern(pattern):
+		return nil, fmt.Errorf("%q is no pattern of topics", pattern)
+	case c.rdb == nil:
+		return nil, errors.New("the client of a subscription must be one of Open")
+	}
+	s := &Subscription{c: c, pattern: pattern, buffer: o.buffer, ready: make(chan struct{}, 1)}
+	s.open, s.shut = context.WithCancel(context.Background())
+	s.pubsub = c.rdb.Subscribe(ctx, c.prefix+".events."+pattern)
+	if _, err := s.pubsub.Receive(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("subscribe to %s: %w", pattern, err), s.pubsub.Close())
+	}
+	s.reading.Go(s.read)
+	var err error
+	if len(o.twins) > 0 {
+		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, "", interestLease)
+	}
+	if err == nil && o.retained {
+		err = s.addRetained(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// addRetained puts the latest events before those that have come since. What another twin
+// has just been asked for comes by itself.
+func (s *Subscription) addRetained(ctx context.Context) error {
+	all, err := s.c.rdb.HGetAll(ctx, s.c.prefix+".system.retained").Result()
+	if err != nil {
+		return fmt.Errorf("read the latest events: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, raw := range all {
+		e, err := parseEvent([]byte(raw))
+		if err != nil || !msgbus.MatchTopic(s.pattern, e.Topic) || s.has(e) {
+			continue
+		}
+		e.Latest = true
+		s.events = append([]*Event{e}, s.events...)
+	}
+	s.announce()
+	return nil
+}
+
+// has tells whether an event of the same topic and twin has come already, which is newer.
+// It needs mu.
+func (s *Subscription) has(latest *Event) bool {
+	for _, e := range s.events {
+		if e.Topic == latest.Topic && e.Source == latest.Source {
+			return true
+		}
+	}
+	return false
+}
+
+// quietLimit is how long nothing may come before Redis is asked whether it is there.
+const quietLimit = 30 * time.Second
+
+// read takes in what comes, until the subscription is closed.
+func (s *Subscription) read() {
+	var trouble backoff
+	for s.open.Err() == nil {
+		got, err := s.pubsub.ReceiveTimeout(s.open, quietLimit)
+		var timeout net.Error
+		switch {
+		case errors.As(err, &timeout) && timeout.Timeout() && s.open.Err() == nil:
+			_ = s.pubsub.Ping(s.open) // what is wrong shows at the next receive
+			continue
+		case err != nil && s.open.Err() == nil:
+			s.lose()
+			wait := trouble.next()
+			s.c.log.Warn("events cannot be heard; trying again", "pattern", s.pattern, "err", err, "in", wait)
+			pause(s.open, wait)
+			continue
+		case err != nil:
+			return
+		}
+		if trouble.reset() {
+			s.c.log.Info("events can be heard again", "pattern", s.pattern)
+		}
+		if m, ok := got.(*redis.Message); ok {
+			s.take(m.Payload)
+		}
+	}
+}
+
+func (s *Subscription) take(raw string) {
+	e, err := parseEvent([]byte(raw))
+	if err != nil {
+		s.c.log.Warn("an event cannot be read", "pattern", s.pattern, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.events) >= s.buffer {
+		first := s.events[0]
+		s.events = s.events[1:]
+		lost := first.Lost + 1
+		if first.Lost < 0 {
+			lost = -1
+		}
+		if len(s.events) > 0 {
+			s.events[0].Lost = sum(s.events[0].Lost, lost)
+		} else {
+			s.lost = sum(s.lost, lost)
+		}
+	}
+	e.Lost, s.lost = s.lost, 0
+	s.events = append(s.events, e)
+	s.announce()
+}
+
+// sum adds two numbers of events of which -1 stands for one that nobody knows.
+func sum(a, b int) int {
+	if a < 0 || b < 0 {
+		return -1
+	}
+	return a + b
+}
+
+// lose notes that events may be missing from now on.
+func (s *Subscription) lose() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = -1
+}
+
+// announce needs mu.
+func (s *Subscription) announce() {
+	select {
+	case s.ready <- struct{}{}:
+	default: // it is said already
+	}
+}
+
+// Next waits for the next event. It returns the error of ctx, or [ErrClosed].
+func (s *Subscription) Next(ctx context.Context) (*Event, error) {
+	for {
+		if e := s.pop(); e != nil {
+			return e, nil
+		}
+		select {
+		case <-s.ready:
+		case <-s.open.Done():
+			return nil, ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Subscription) pop() *Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.events) == 0 {
+		return nil
+	}
+	e := s.events[0]
+	s.events = s.events[1:]
+	if len(s.events) > 0 {
+		s.announce() // for another who waits
+	}
+	return e
+}
+
+// All yields events until ctx ends or the subscription is closed.
+func (s *Subscription) All(ctx context.Context) iter.Seq[*Event] {
+	return func(yield func(*Event) bool) {
+		for {
+			e, err := s.Next(ctx)
+			if err != nil || !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Close ends the subscription. Events that were not taken are dropped.
+func (s *Subscription) Close() error {
+	s.shut()
+	err := s.pubsub.Close()
+	s.reading.Wait()
+	s.interest.end(true)
+	return err
+}
