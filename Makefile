@@ -37,7 +37,7 @@ ARCHES ?= amd64 arm64
 DIST   ?= dist
 # What make install compares the program with: after `make build`, `sudo make install`
 # needs no Go. Everything but tests and texts.
-SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'dist/*' ! -path 'bench/*' ! -path 'test/*' ! -name '*_test.go' ! -name '*.md')
+SOURCES = go.mod go.sum $(shell find [a-z]*/ -type f ! -path 'bin/*' ! -path 'dist/*' ! -path 'bench/*' ! -path 'test/*' ! -path 'clients/*' ! -path 'examples/*' ! -name '*_test.go' ! -name '*.md')
 
 # How long each fuzz target runs in make fuzz and make test-all.
 FUZZTIME ?= 1m
@@ -136,4 +136,4 @@ $(BIN): $(SOURCES)
 	$(MAKE) build
 
 clean: ## remove what was built and installed here
-	rm -rf bin dist test/clients/ts/node_modules test/console/node_modules test/console/screenshots
+	rm -rf bin dist clients/typescript/dist clients/typescript/node_modules test/clients/ts/node_modules test/console/node_modules test/console/screenshots
