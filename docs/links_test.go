@@ -29,7 +29,9 @@ func TestInstalledPagesAreAllAndLeadSomewhere(t *testing.T) {
 	}
 	makes("install")
 	installed := filepath.Join(dest, "usr/share/doc/msgbusd")
-	wantNoWrongLinks(t, os.DirFS(installed), "httpapi/transfer/testdata/README.md") // for who writes a relay, and has the tree
+	// For who writes programs, and has the tree:
+	wantNoWrongLinks(t, os.DirFS(installed), "httpapi/transfer/testdata/README.md",
+		"client", "../client", "../clients/typescript", "../examples/README.md")
 	ours, err := filepath.Glob("*.md")
 	if err != nil {
 		t.Fatal(err)
