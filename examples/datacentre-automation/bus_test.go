@@ -18,7 +18,9 @@ func TestWordsInPatternsStandForOneWordEach(t *testing.T) {
 	r := newRig(t)
 	ctx := r.patient()
 	heard := make(map[string]*recorder)
-	for _, pattern := range []string{"task/run.*", "task/ipmi.command.*.*", "task/ipmi.command.*.result.g1", "task/#.g1", "events/task.finished.t1"} {
+	for _, pattern := range []string{
+		"task/run.*", "task/ipmi.command.*.*", "task/ipmi.command.*.result.g1", "task/#.g1", "events/task.finished.t1",
+	} {
 		s, err := r.rack.client.Subscribe(ctx, pattern, client.From(r.a.ID))
 		r.must(err)
 		heard[pattern] = r.recordOf(s)

@@ -190,7 +190,8 @@ func (s *story) askPoller(ctx context.Context) error {
 	if _, err := ask[Readings](ctx, s, s.system.Rack, RequestPollerCache, CacheQuestion{"poll-42"}); err != nil {
 		return err
 	}
-	_, err := ask[IpmiResult](ctx, s, s.system.Control, CallIpmi, IpmiCommand{GraphID: "poll-42", Command: "power", NodeID: node}, "power")
+	power := IpmiCommand{GraphID: "poll-42", Command: "power", NodeID: node}
+	_, err := ask[IpmiResult](ctx, s, s.system.Control, CallIpmi, power, power.Command)
 	return err
 }
 

@@ -100,7 +100,7 @@ func TestWorkersOfADomainShareTheWork(t *testing.T) {
 	}
 }
 
-// A runner crashes in the middle of a task, and the node is never installed.
+// A runner is stopped in the middle of a task, and the node is never installed.
 func TestATaskComesAgainToARunnerThatHasNotFinishedIt(t *testing.T) {
 	r := newRig(t)
 	job := newCounted()
@@ -139,7 +139,6 @@ func TestTasksAreCancelledWhetherTheyRunOrWait(t *testing.T) {
 	for _, id := range []string{"waits", "runs"} {
 		r.must(r.control.Publish(r.patient(), CancelATask, CancelTask{TaskID: id, GraphID: "g"}, id))
 	}
-	job.let(0)
 	for _, want := range []TaskFinished{{TaskID: "runs", State: Cancelled}, {TaskID: "waits", State: Cancelled}} {
 		if got := finished.next(); got.TaskID != want.TaskID || got.State != want.State {
 			t.Errorf("it finishes as %+v, want %+v", got, want)
@@ -157,7 +156,8 @@ func TestTheStateOfATaskSaysWhyItFailed(t *testing.T) {
 	r := newRig(t)
 	job := newCounted()
 	r.start(SystemOptions{Jobs: map[string]Job{"Task.Counted": job.do}})
-	r.define("Graph.Two", GraphTask{Label: "one", TaskName: "Task.Counted"}, GraphTask{Label: "two", TaskName: "Task.Unknown", WaitOn: []string{"one"}})
+	r.define("Graph.Two",
+		GraphTask{Label: "one", TaskName: "Task.Counted"}, GraphTask{Label: "two", TaskName: "Task.Unknown", WaitOn: []string{"one"}})
 	finished, ended := hearing[TaskFinished](r, r.rack, TaskHasFinished), hearing[GraphFinished](r, r.rack, GraphHasEnded)
 	for _, failure := range []error{errors.New("the disk is full"), nil} {
 		job.words <- failure

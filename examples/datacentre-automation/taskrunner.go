@@ -12,8 +12,8 @@ import (
 type Job func(ctx context.Context, b *Bus, t RunTask) error
 
 // A TaskRunner does tasks, one after the other. The runners of a domain on one machine share
-// them. One that ends in the middle of a task does it again when it is back: jobs must stand
-// that.
+// them. A task whose runner ends in the middle is done again, by it when it is back or by
+// another one: jobs must stand that.
 type TaskRunner struct {
 	bus     *Bus
 	name    string
