@@ -13,7 +13,12 @@ make -s -C "$root" build
 PATH=$root/bin:$PATH
 dir=$(mktemp -d)
 end() {
-	[ ! -f "$dir/pids" ] || kill $(cat "$dir/pids") 2>/dev/null || true
+	[ ! -f "$dir/pids" ] || for pid in $(cat "$dir/pids"); do
+		kill "$pid" 2>/dev/null || continue
+		while kill -0 "$pid" 2>/dev/null; do # Redis saves into its folder, and does not end without it
+			sleep 0.1
+		done
+	done
 	rm -rf "$dir"
 }
 trap end EXIT
