@@ -39,6 +39,32 @@ func TestARequestThatRedisDoesNotTakeFailsAtOnce(t *testing.T) {
 	r.must(await(t, ended, "the answer"))
 }
 
+// Redis hangs, and whoever asked has given up by the time that it goes on: what nobody
+// waits for, and nothing of which was sent, must not be done.
+func TestARequestThatHasNotLeftWhenItsCallerGoesIsNotSent(t *testing.T) {
+	r := newRig(t)
+	r.server.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	first := r.c.Go(r.context(), 1002, "calc", "first") // with Redis, for all that we know
+	fleettest.Eventually(t, "the first is on its way", func() error {
+		if n := r.c.Unsent(); n > 0 {
+			return fmt.Errorf("%d are not", n)
+		}
+		return nil
+	})
+	second := r.c.Go(ctx, 1002, "calc", "second")
+	cancel()
+	await(t, second.Done(), "the end")
+	r.server.Continue()
+	m := r.asked()
+	wantEqual(t, "sent", m.Data(), `"first"`)
+	r.give(replyFrom(m, 1002, "1"))
+	await(t, first.Done(), "the answer")
+	r.must(first.Reply().Err)
+	r.must(r.c.Notify(t.Context(), 1002, "calc", "last"))
+	wantEqual(t, "sent", r.asked().Data(), `"last"`)
+}
+
 // Redis is full: the app must know that its request is not there.
 func TestARequestForWhichRedisHasNoRoomFails(t *testing.T) {
 	r := newRig(t, redistest.Arg("--maxmemory", "1"))

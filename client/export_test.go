@@ -17,3 +17,10 @@ func (c *Client) Waiting() (n int, reading bool) {
 	defer c.in.mu.Unlock()
 	return len(c.in.waiting), c.in.running
 }
+
+// Unsent is how many requests have not left for Redis.
+func (c *Client) Unsent() int {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return len(c.out.queue)
+}

@@ -108,7 +108,6 @@ func TestAServiceTellsHowFarItIs(t *testing.T) {
 	r := newRig(t)
 	r.runRelay()
 	s := client.NewServer(r.c, client.ServerOptions{})
-	kept := make(chan *client.Request, 2)
 	client.Handle(s, "bake", func(ctx context.Context, cakes int64) (string, error) {
 		q := client.RequestFrom(ctx)
 		for i := range cakes {
@@ -116,7 +115,6 @@ func TestAServiceTellsHowFarItIs(t *testing.T) {
 				return "", err
 			}
 		}
-		kept <- q
 		return "baked", q.Status(ctx, "cooling", "for a while")
 	})
 	r.serve(s)
@@ -132,9 +130,23 @@ func TestAServiceTellsHowFarItIs(t *testing.T) {
 		t.Errorf("told %s, want %s", got, want)
 	}
 
-	// Who does not ask is not told, and nothing is said after the answer.
-	r.must(r.c.Call(r.context(), 1002, "bake", 1, nil))
+	r.must(r.c.Call(r.context(), 1002, "bake", 1, nil)) // nobody asks
+	wantEqual(t, "told to nobody", r.length(r.c.List()), 0)
+}
+
+// A handler leaves something behind that goes on to tell, and the app hears of work that is
+// done.
+func TestNothingIsToldAfterTheAnswer(t *testing.T) {
+	r := newRig(t)
+	kept := make(chan *client.Request, 1)
+	s := client.NewServer(r.c, client.ServerOptions{})
+	s.HandleFunc("bake", func(_ context.Context, q *client.Request) (any, error) {
+		kept <- q
+		return nil, nil
+	})
+	r.serve(s)
+	r.push("msgbus.bake", with(request("bake", "1"), "progress", "told"))
+	r.pop("msgbus.system.reply")
 	r.must((<-kept).Progress(t.Context(), 1, 1, nil))
-	r.must((<-kept).Progress(t.Context(), 1, 1, nil))
-	wantEqual(t, "left", r.length("msgbus.system.reply")+r.length(r.c.List()), 0)
+	wantEqual(t, "accepted and started", r.length("told"), 2)
 }

@@ -95,7 +95,7 @@ func (r *Relay) write(a *arrival) {
 	}
 	a.Life = a.message.Lifetime(a.came.Unix())
 	a.Left = msgbus.MatchCommand(r.opts.LeftCommands, a.Command)
-	a.Body = r.requestToService(a.message)
+	a.Body = r.requestToService(a.message, a.came)
 }
 
 // accept gives a request to its service, or its source an error reply when it
@@ -264,6 +264,7 @@ func (r *Relay) acceptCommand(ctx context.Context, m *msgbus.Message, digest, qu
 	s.UID, s.ReturnQueue, s.Proxied = queue, queue, true
 	s.Error, s.Signature, s.Epoch, s.Ext, s.TypedError = "", "", "", nil, nil
 	came := r.backlog.Now()
+	s.Now = came.Unix()
 	a := msgbus.Acceptance{
 		Digest: digest, Now: m.Now, Command: m.Command,
 		Life: m.Lifetime(came.Unix()),

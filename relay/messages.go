@@ -84,9 +84,11 @@ func (r *Relay) requestToPeer(e *msgbus.Entry) *msgbus.Message {
 }
 
 // requestToService is a request as a service of this machine takes it. What
-// the sender wrote into ret and pxy names nothing here.
-func (r *Relay) requestToService(m *msgbus.Message) []byte {
+// the sender wrote into ret and pxy names nothing here, and its clock may be another one:
+// the life of the request begins now.
+func (r *Relay) requestToService(m *msgbus.Message, now time.Time) []byte {
 	s := m.Clone()
+	s.Now = now.Unix()
 	s.ReturnQueue = r.backlog.Prefix() + ".system.reply"
 	s.Proxied, s.Signature = false, ""
 	s.Error, s.TypedError = "", nil // services echo what they do not know, and it would come back as theirs

@@ -187,8 +187,10 @@ func TestTheGoClientTakesOverFromAServiceThatCrashed(t *testing.T) {
 		t.Errorf("the sum is %d, %v", sum, err)
 	}
 	stop()
-	if left := b.RDB.ZRange(t.Context(), "msgbus.system.consumers", 0, -1).Val(); len(left) > 0 {
-		t.Errorf("still registered: %v", left)
+	// The relay remembers the one that crashed for a while: a request may still come to its list.
+	left := b.RDB.ZRange(t.Context(), "msgbus.system.consumers", 0, -1).Val()
+	if others := slices.DeleteFunc(left, func(m string) bool { return strings.HasPrefix(m, crashed+" ") }); len(others) > 0 {
+		t.Errorf("still registered: %v", others)
 	}
 	a.AwaitQuiet()
 	b.AwaitQuiet()
