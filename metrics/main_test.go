@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/msgbusd/msgbusd/backlog"
+	"github.com/msgbusd/msgbusd/gateway"
 	"github.com/msgbusd/msgbusd/httpapi"
 	"github.com/msgbusd/msgbusd/metrics"
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -28,6 +29,7 @@ var (
 	_ httpapi.Observer = (*metrics.Metrics)(nil)
 	_ twin.Observer    = (*metrics.Metrics)(nil)
 	_ tracing.Observer = (*metrics.Metrics)(nil)
+	_ gateway.Observer = (*metrics.Metrics)(nil)
 )
 
 // A storage says what a test has it say.
@@ -107,6 +109,12 @@ func everything() *metrics.Metrics {
 	}
 	for _, result := range []string{tracing.Exported, tracing.QueueFull, tracing.Rejected, tracing.Failed} {
 		m.SpansEnded(result, 1)
+	}
+	for _, kind := range []string{gateway.SSE, gateway.WebSocket} {
+		m.BrowserConnected(kind)
+	}
+	for _, reason := range gateway.Refusals {
+		m.BrowserRefused(string(reason))
 	}
 	m.RedisAnswered("settle+fetch", time.Millisecond)
 	return m

@@ -43,6 +43,7 @@ type Metrics struct {
 	received *prometheus.CounterVec
 	resolver *prometheus.CounterVec
 	spans    *prometheus.CounterVec
+	browsers browsers
 
 	redisSeconds *prometheus.HistogramVec
 	redisErrors  *prometheus.CounterVec
@@ -85,6 +86,7 @@ func New(b Build, exemplars bool) *Metrics {
 	m.taken = m.received.WithLabelValues("accepted")
 	m.resolver = m.counters("msgbusd_resolver_requests_total", "Questions to the resolver of twins.", "result")
 	m.spans = m.counters("msgbusd_spans_total", "Spans for the collector, and what became of them.", "result")
+	m.browsers = m.newBrowsers()
 
 	m.redisSeconds = m.histograms("msgbusd_redis_command_duration_seconds", "How long Redis took to answer, with the waiting for a connection.",
 		[]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5}, "command")
