@@ -44,6 +44,7 @@ func newApp(s streams) *cli.App {
 			configCommand(s),
 			keyCommand(s),
 			signCommand(s),
+			tokenCommand(s),
 			completionCommand(s),
 			versionCommand(s),
 			manualCommand(s),

@@ -82,6 +82,7 @@ type daemonProcess struct {
 	twins    *twin.Directory
 	public   net.Listener
 	admin    net.Listener
+	browsers *browserSide // nil: there is no gateway
 	tls      secured
 	overall  *recent.Look[*inspect.Overview] // for all that show again and again how the relay fares
 	console  *console.Console
@@ -129,6 +130,9 @@ func newDaemon(s *settings, log zerolog.Logger) (_ *daemonProcess, err error) {
 	if d.admin, err = net.Listen("tcp", s.adminListen); err != nil {
 		return nil, withHint(fmt.Errorf("listen for /healthz, /readyz and /metrics: %w", err), "is another msgbusd running? --admin-listen takes another address")
 	}
+	if d.browsers, err = d.openGateway(); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -155,6 +159,9 @@ func (d *daemonProcess) close() {
 			_ = l.Close()
 		}
 	}
+	if d.browsers != nil {
+		d.browsers.close()
+	}
 	if d.store != nil {
 		_ = d.store.Close()
 	}
@@ -166,10 +173,11 @@ func (d *daemonProcess) close() {
 // public side, which tells peers to come back until all the rest is there;
 // Redis, since records of twins are kept there; the own twin, since nothing may
 // be signed with a key that is not the twin's; the relay, which takes over what
-// an older process left.
+// an older process left. The gateway for browsers is an app like others: it waits for
+// nothing but Redis.
 //
-// Stop order: systemd hears of it; the public side, so that nothing new comes
-// in; the relay, which finishes what is in flight; the admin side last, so that
+// Stop order: systemd hears of it; the public side and the gateway, so that nothing new
+// comes in; the relay, which finishes what is in flight; the admin side last, so that
 // a stop that takes its time is not mistaken for a crash, and beside it the spans
 // that are left.
 func (d *daemonProcess) run(ctx context.Context) error {
@@ -178,7 +186,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	admin, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	defer stopAdmin()
-	var adminErr, workErr error
+	var adminErr, workErr, browsersErr error
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer stopWork()
@@ -189,6 +197,12 @@ func (d *daemonProcess) run(ctx context.Context) error {
 		defer stopWork()
 		workErr = d.work(work)
 	})
+	if d.browsers != nil {
+		group.Go(func() {
+			defer stopWork()
+			browsersErr = d.browsers.run(work, d.tls.browsers, d.log)
+		})
+	}
 	group.Go(func() { collect(work) })
 	group.Go(func() { giveBack(work) })
 	group.Go(func() { d.console.Run(admin) })
@@ -204,7 +218,7 @@ func (d *daemonProcess) run(ctx context.Context) error {
 	})
 	group.Wait()
 	d.log.Info().Msg("stopped")
-	return errors.Join(adminErr, workErr)
+	return errors.Join(adminErr, workErr, browsersErr)
 }
 
 // work does all but the admin side. The relay ends after the public side, and

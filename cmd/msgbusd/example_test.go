@@ -66,7 +66,7 @@ func TestEveryLineOfTheExampleFileIsTaken(t *testing.T) {
 			continue
 		}
 		checkExampleValue(t, o, setting, name, text)
-		if !strings.HasPrefix(name, "mnemonics") && name != "admin-token-file" { // files that the test does not have
+		if !slices.Contains([]string{"mnemonics", "mnemonics-file", "admin-token-file", "gateway-secret-file", "gateway-listen"}, name) { // the test does not have the files
 			all = append(all, setting)
 		}
 	}

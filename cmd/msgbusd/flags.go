@@ -68,6 +68,7 @@ func daemonFlags() []cli.Flag {
 	flags = append(flags, &cli.StringFlag{Name: "instance", Category: groupRedis, EnvVars: variable("instance"),
 		Usage: "`NAME` of this relay among those of the same Redis; keep it over restarts (default host name and listen address)"})
 	flags = append(flags, serviceFlags()...)
+	flags = append(flags, gatewayFlags()...)
 	flags = append(flags, limitFlags()...)
 	flags = append(flags, traceFlags()...)
 	flags = append(flags, logFlags("info")...)

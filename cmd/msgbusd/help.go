@@ -17,7 +17,7 @@ const (
 )
 
 // optionGroups is the order in which the help shows options.
-var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupLimits, groupTraces, groupLog, groupOutput}
+var optionGroups = [...]string{groupIdentity, groupNetwork, groupTLS, groupRedis, groupServices, groupBrowsers, groupLimits, groupTraces, groupLog, groupOutput}
 
 const (
 	groupIdentity = "Who this twin is"
@@ -25,6 +25,7 @@ const (
 	groupTLS      = "TLS (files are read again when they change)"
 	groupRedis    = "Local Redis"
 	groupServices = "Services"
+	groupBrowsers = "Browsers"
 	groupLimits   = "Limits"
 	groupTraces   = "Metrics and traces"
 	groupLog      = "Log and configuration"

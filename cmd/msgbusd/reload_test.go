@@ -225,12 +225,12 @@ func TestReloadableAreExactlyTheOptionsThatRunningPartsTake(t *testing.T) {
 	values := map[string]string{
 		"allow-twin": "5", "deny-twin": "6", "allow-command": "a=7", "expose": "a", "log-level": "warn", "log-format": "json", "key-type": "ed25519",
 		"listen": ":1", "admin-listen": "127.0.0.1:2", "allow-network": "10.0.0.0/8", "max-in-flight": "500000000", "max-exp": "1h", "drain": "2s", "redis": "a:1",
-		"require-v2": "true", "require-encryption": "true", "otlp-endpoint": "http://a", "exemplars": "true",
+		"require-v2": "true", "require-encryption": "true", "otlp-endpoint": "http://a", "exemplars": "true", "gateway-origin": "http://a",
 	}
 	before := of("")
 	for _, f := range daemonFlags() {
 		name := f.Names()[0]
-		if slices.Contains([]string{"config", "mnemonics", "menmonics", "mnemonics-file", "admin-token-file", "substrate"}, name) || strings.HasPrefix(groupOf(f), "TLS") {
+		if slices.Contains([]string{"config", "mnemonics", "menmonics", "mnemonics-file", "admin-token-file", "gateway-secret-file", "gateway-listen", "substrate"}, name) || strings.HasPrefix(groupOf(f), "TLS") {
 			continue // they are what the test runs by, or need files
 		}
 		value := values[name]

@@ -33,6 +33,7 @@ type settings struct {
 	peerPort    uint16
 	ports       []twin.Ports // that may be dialled
 	tls         tlsFiles
+	gateway     *gatewaySettings // apart: the password of Redis and a secret are in it
 	instance    string
 	workers     int
 	maxExp      time.Duration
@@ -123,6 +124,9 @@ func (o *options) settings() (*settings, error) {
 		return nil, err
 	}
 	if s.tls, err = readTLS(c); err != nil {
+		return nil, err
+	}
+	if s.gateway, err = readGateway(c); err != nil {
 		return nil, err
 	}
 	if s.policy, err = readPolicy(c); err != nil {

@@ -55,6 +55,8 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{option: "redis", file: "a:1", env: "b:2", option1: "c:3", get: func(s *settings) any { return s.redis.Addr }, wants: [4]any{"127.0.0.1:6379", "a:1", "b:2", "c:3"}},
 		{option: "otlp-endpoint", file: "http://a", env: "http://b/", option1: "https://c/d", get: func(s *settings) any { return s.traces },
 			wants: [4]any{"", "http://a/v1/traces", "http://b/v1/traces", "https://c/d/v1/traces"}},
+		{option: "gateway-from", file: "[1, 2]", env: "3,4", option1: "5", get: func(s *settings) any { return fmt.Sprint(s.gateway.from) },
+			wants: [4]any{"[]", "[1 2]", "[3 4]", "[5]"}},
 		{option: "exemplars", file: "true", env: "false", option1: "true", get: func(s *settings) any { return s.exemplars }, wants: [4]any{false, true, false, true}},
 		// A list replaces the weaker one as a whole.
 		{option: "expose", file: "[a, b]", env: "c,d", option1: "e", get: func(s *settings) any { return s.expose },

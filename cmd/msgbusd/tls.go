@@ -11,8 +11,8 @@ import (
 	"github.com/msgbusd/msgbusd/httpapi"
 )
 
-// tlsFiles are those of both listeners, and of what is dialled.
-type tlsFiles struct{ public, admin, peers httpapi.TLSFiles }
+// tlsFiles are those of the listeners, and of what is dialled.
+type tlsFiles struct{ public, admin, browsers, peers httpapi.TLSFiles }
 
 func tlsFlags() []cli.Flag {
 	file := func(name, usage string) cli.Flag {
@@ -25,6 +25,9 @@ func tlsFlags() []cli.Flag {
 		file("admin-tls-cert", "the same for --admin-listen: `FILE` with its certificate"),
 		file("admin-tls-key", "`FILE` with its key"),
 		file("admin-tls-client-ca", "`FILE` of its clients' authorities"),
+		file("gateway-tls-cert", "the same for --gateway-listen: `FILE` with its certificate"),
+		file("gateway-tls-key", "`FILE` with its key"),
+		file("gateway-tls-client-ca", "`FILE` of its clients' authorities"),
 		file("peer-ca", "PEM `FILE` of authorities that certify relays at https://; believed instead of the system's"),
 		file("peer-cert", "PEM `FILE` with the certificate to show to relays that ask for one"),
 		file("peer-key", "PEM `FILE` with its key, which nobody but its owner may read"),
@@ -40,6 +43,7 @@ func readTLS(c *cli.Context) (files tlsFiles, err error) {
 	}{
 		{&files.public, "tls-cert", "tls-key", "tls-client-ca", false},
 		{&files.admin, "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", false},
+		{&files.browsers, "gateway-tls-cert", "gateway-tls-key", "gateway-tls-client-ca", false},
 		{&files.peers, "peer-cert", "peer-key", "peer-ca", true},
 	} {
 		f := httpapi.TLSFiles{Certificate: c.String(side.certificate), Key: c.String(side.key), Authorities: c.String(side.ca), CheckKey: checkPrivate}
@@ -57,7 +61,7 @@ func readTLS(c *cli.Context) (files tlsFiles, err error) {
 }
 
 // A secured is what tlsFiles hold; each is nil where there are none.
-type secured struct{ public, admin, peers *httpapi.TLS }
+type secured struct{ public, admin, browsers, peers *httpapi.TLS }
 
 func openTLS(files tlsFiles, log zerolog.Logger) (s secured, err error) {
 	for _, side := range []struct {
@@ -67,6 +71,7 @@ func openTLS(files tlsFiles, log zerolog.Logger) (s secured, err error) {
 	}{
 		{"--listen", files.public, &s.public},
 		{"--admin-listen", files.admin, &s.admin},
+		{"--gateway-listen", files.browsers, &s.browsers},
 		{"other relays", files.peers, &s.peers},
 	} {
 		if side.files.Certificate == "" && side.files.Authorities == "" {
