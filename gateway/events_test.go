@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/msgbusd/msgbusd/client"
 	"github.com/msgbusd/msgbusd/gateway"
@@ -26,6 +27,27 @@ func TestEventsArriveInOrder(t *testing.T) {
 	if v := page.head; v.Get("Cache-Control") != "no-store" || v.Get("X-Accel-Buffering") != "no" {
 		t.Errorf("a proxy may keep the events: %v", v)
 	}
+}
+
+// Pages lose their connections after a minute or two, each time, since a server has limits for
+// requests that do not end.
+func TestAConnectionOutlivesTheLimitsOfItsServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(o *gateway.Options) { o.Ping = 100 * time.Millisecond })
+	page, other := r.listen(hears(t, "a"), ""), r.connect(hears(t, "a"))
+	other.subscribe("a")
+	for pings := 0; pings < 20; { // two seconds: the limits are one
+		line, err := page.body.ReadString('\n')
+		if err != nil {
+			t.Fatalf("after %d pings: %v", pings, err)
+		}
+		if line == ": ping\n" {
+			pings++
+		}
+	}
+	r.publish("a", 1)
+	page.want("a", "1")
+	other.want("a", "1")
 }
 
 // A page that wants all that its token is for names nothing.

@@ -91,6 +91,8 @@ func (r *rig) newSite(change ...func(*gateway.Options)) *site {
 		_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10) // so that a page that does not read is soon seen
 		return ctx
 	}
+	// The limits of the relay's servers, which are for requests that are short.
+	server.Config.ReadTimeout, server.Config.WriteTimeout = time.Second, time.Second
 	server.Start()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})

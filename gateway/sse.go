@@ -72,9 +72,7 @@ type stream struct {
 }
 
 func newStream(w http.ResponseWriter, s *session) *stream {
-	o := &stream{s: s, w: w, rc: http.NewResponseController(w)}
-	_ = o.rc.SetReadDeadline(time.Time{}) // the server's is for requests that are short
-	return o
+	return &stream{s: s, w: w, rc: http.NewResponseController(w)}
 }
 
 // begin writes what comes before all that happens from now on.
