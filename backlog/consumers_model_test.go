@@ -35,8 +35,7 @@ func (q handed) String() string {
 // A request is lost between two services, or two have it; it comes out of its order, or
 // for ever.
 //
-// Breaks it: in give_back.lua, LPOP for RPOP (with LINDEX of '0'), RPUSH for LPUSH, or
-// times + 2.
+// Breaks it: in give_back.lua, LPOP for RPOP, RPUSH for LPUSH, or times + 2.
 func TestEachRequestIsWithOneServiceAtATime(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		stores := []*backlog.Store{r.join(instance("a")), r.join(instance("b"))}

@@ -77,7 +77,7 @@ func nth(n int) string { return fmt.Sprintf(`{"uid":"1001.%d"}`, n) }
 // A service is killed, and what it had taken is lost, or comes behind what came later, or
 // while the service lives.
 //
-// Breaks it: in give_back.lua, RPUSH for LPUSH; without the look at lives; without RPOP.
+// Breaks it: in give_back.lua, RPUSH for LPUSH; without the look at lives.
 func TestWhatAServiceHadTakenGoesBackInItsOrderWhenItEnds(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()
@@ -244,6 +244,7 @@ func TestWhatCannotBeCountedIsBuried(t *testing.T) {
 			`{"a":{"b":1}}`:                          "1 returned, buried []",
 			`{"a":1,"msgbusd":{"returned":9},"b":1}`: "1 returned, buried []",
 			`{"a":"{\"msgbusd\":{\"returned\":9},","b":1}`:                    "1 returned, buried []",
+			`{"ext":{"tag":{"msgbusd":{"returned":9},"b":1}}}`:                "1 returned, buried []",
 			`{"msgbusd":{"returned":9},"b":1}`:                                `0 returned, buried [poison {"b":1}]`,
 			`{"msgbusd":{"returned":1e9},"b":1}`:                              "1 returned, buried []",
 			`{"msgbusd":{"returned":` + strings.Repeat("9", 400) + `},"b":1}`: `0 returned, buried [poison {"b":1}]`,
@@ -320,6 +321,7 @@ func TestServiceThatEndedIsLookedAfterForAnHour(t *testing.T) {
 		r.push(takenBy("c1", "odd"), nth(1))
 		r.giveBack(s)
 		r.advance(50 * time.Minute)
+		r.giveBack(s)
 		r.push(takenBy("c1", "x"), nth(2))
 		wantEqual(r, "what came late", r.giveBack(s), "1 returned, buried []")
 		r.advance(11 * time.Minute)

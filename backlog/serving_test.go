@@ -29,7 +29,7 @@ func (r *rig) lastTaken(cmd string, ago time.Duration) {
 // is, or waits for one that is long gone.
 //
 // Breaks it: in serving.lua, without the look at announced, at taken_lately, or at the
-// length; with every score for that of a live one.
+// length; with every score for that of a live one; in taken_lately, without math.abs.
 func TestWhoServesACommandIsKnown(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()
@@ -67,7 +67,8 @@ func TestWhoServesACommandIsKnown(t *testing.T) {
 // The last service of a command ends, and apps that do not want to wait wait for it, since
 // it was once seen to take.
 //
-// Breaks it: in give_back.lua, without note_announced; in note_taken, `score` for `now`.
+// Breaks it: in give_back.lua, without note_announced; in note_taken, with the half ms that
+// stood there.
 func TestWhatAnAnnouncedServiceTookDoesNotOutliveIt(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()
@@ -94,8 +95,8 @@ func TestWhatAnAnnouncedServiceTookDoesNotOutliveIt(t *testing.T) {
 // A service with nothing but BLPOP counts for as long as it takes, and a relay that does
 // not see it take tells apps that there is none. Or it writes with every request.
 //
-// Breaks it: in accept.lua or depart.lua, without note_taken; in note_taken, without the
-// look at taken_lately; in accept.lua, without the look at emptied; in proxy.lua, without
+// Breaks it: in accept.lua, depart.lua or proxy.lua, without note_taken; in note_taken, without
+// the look at taken_lately, or at score and without XX; in accept.lua or proxy.lua, without
 // the look at the length.
 func TestServiceIsSeenToTake(t *testing.T) {
 	onBoth(t, func(r *rig) {
@@ -146,8 +147,7 @@ func TestServiceIsSeenToTake(t *testing.T) {
 // An error in the place of a reply, since three services have ended, says that somebody
 // serves the command.
 //
-// Breaks it: in depart.lua, note_taken without the look at ARGV 1; in DepartAndFetch,
-// setDrained without a claim.
+// Breaks it: in depart.lua, note_taken without the look at ARGV 1.
 func TestErrorInPlaceOfAReplyIsNoSignOfAService(t *testing.T) {
 	onBoth(t, func(r *rig) {
 		s := r.join()

@@ -42,8 +42,8 @@ func (s *site) lastTaken(cmd string, ago time.Duration) {
 // An app that asked not to wait waits for its deadline, since nobody serves the command; or
 // it is told that nobody does while a service waits for its request.
 //
-// Breaks it: in AcceptTransfer's takeRequests, takeLot, acceptRequest or acceptCommand,
-// without refuseUnserved; in refuseUnserved, without the look at Serves.
+// Breaks it: in takeLot, acceptRequest or acceptCommand, without prepare; in refuseUnserved,
+// without the look at Serves.
 func TestRequestThatInsistsOnAServiceIsToldAtOnceThatThereIsNone(t *testing.T) {
 	t.Parallel()
 	w := newWire()
@@ -119,7 +119,7 @@ func (a *asking) Serving(ctx context.Context, commands []string) ([]msgbus.Servi
 // nothing; or one that insists has the others refused.
 //
 // Breaks it: in refuseUnserved, without the look at wantsService, or at refusal; in
-// takeRequests, refuseUnserved for each.
+// takeRequests, without prepare.
 func TestRequestsThatComeTogetherAskOnceWhoServes(t *testing.T) {
 	t.Parallel()
 	w := newWire()

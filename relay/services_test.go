@@ -169,7 +169,7 @@ func TestAppOfARequestThatThreeServicesEndedWithIsTold(t *testing.T) {
 
 // A program writes over a key, and the relay gives nothing back, or does not see who serves.
 //
-// Breaks it: in housekeep, giveBack only without an error of TakeStock, or the reverse.
+// Breaks it: in housekeep, giveBack only without an error of TakeStock.
 func TestHousekeepingGoesOnWhateverKeysHold(t *testing.T) {
 	t.Parallel()
 	spoilt := func(t *testing.T, key string) (a, b *site) {
