@@ -64,6 +64,10 @@ func TestEveryMessageOfTheDocumentPassesBetweenTwoRelays(t *testing.T) {
 			})
 		}
 	}
+	hasRoutes := func(raw json.RawMessage) bool { // on a slow machine the first table has none
+		table, err := parse[RouteTable](raw, ActionRoute)
+		return err == nil && len(table.Routes) > 0
+	}
 	atA, atB := site{p.seenA, p.a.ID}, site{p.seenB, p.b.ID}
 	for _, row := range []struct {
 		section string // of the document
@@ -86,7 +90,7 @@ func TestEveryMessageOfTheDocumentPassesBetweenTwoRelays(t *testing.T) {
 		{"Frontend to Tron: Died", atA, tronQueue, "died", "action type msg-id from at", ofNewer},
 		{"Frontend to Tron: Heartbeat", atA, tronQueue, "heartbeat", "action msg-id from at", ofNewer},
 		{"Frontend to Tron: Ack Update Routing", atA, tronQueue, "ack", "action msg-id from ack-id at", acks(ActionRoute)},
-		{"Tron to Frontend: Update routing", atB, older.queue, "route", "action msg-id routes at", ofAny},
+		{"Tron to Frontend: Update routing", atB, older.queue, "route", "action msg-id routes at", hasRoutes},
 		{"Tron to Frontend: Die", atB, older.queue, "die", "action msg-id instance-id at", ofAny},
 		{"Frontend to Runner: Service Request", atA, bundleQueue(shop.SHA), "service", strings.Join(serviceFields, " "), ofAny},
 		{"Runner to Frontend: Result of Servicing Request", atB, older.queue, "answer", "action msg-id request-id answer at", ofAny},
