@@ -101,6 +101,13 @@ func TestNoAnswerIsLostWithAConnection(t *testing.T) {
 	for i := range calls {
 		all = append(all, r.c.Go(r.context(), 1002, "calc", i))
 	}
+	// A request whose connection breaks is another matter.
+	fleettest.Eventually(t, "all are asked", func() error {
+		if n := r.length("msgbus.system.local"); n != calls {
+			return fmt.Errorf("%d are", n)
+		}
+		return nil
+	})
 	for i := range calls {
 		m := r.asked()
 		r.give(replyFrom(m, 1002, m.Data()))

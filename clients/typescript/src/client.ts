@@ -177,6 +177,7 @@ export class Client implements AsyncDisposable {
     try {
       await this.#commands.rPush(`${this.#prefix}.system.local`, JSON.stringify(request));
     } catch (cause) {
+      if (this.#closed) throw busError("closed", "the client was closed: it is not known whether the request was sent", { cause });
       throw notPushed(this.#at, cause);
     }
   }
