@@ -1,87 +1,17 @@
 package backlog
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"net"
-	"strings"
-	"time"
-
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/internal/redisconn"
 )
 
-// callTimeout bounds every Redis call that does not block by its nature.
-const callTimeout = 5 * time.Second
+const callTimeout = redisconn.CallTimeout
 
 // ParseURL reads where Redis is: `host:port`, `redis://user:password@host:port/db`,
 // `rediss://…` for TLS, `unix:///path?db=0` or the path of a socket. Errors do
 // not repeat the URL, which may hold a password.
-func ParseURL(url string) (*redis.Options, error) {
-	switch {
-	case strings.HasPrefix(url, "/"):
-		url = "unix://" + url
-	case strings.HasPrefix(url, "tcp://"):
-		url = "redis://" + strings.TrimPrefix(url, "tcp://")
-	case !strings.Contains(url, "://"):
-		if _, _, err := net.SplitHostPort(url); err != nil {
-			return nil, fmt.Errorf("the address of Redis is not host:port, redis://, rediss:// or a socket's path")
-		}
-		url = "redis://" + url
-	}
-	opts, err := redis.ParseURL(url)
-	if err != nil {
-		scheme, _, _ := strings.Cut(url, "://")
-		return nil, fmt.Errorf("the address of Redis (%s://…) cannot be read: want host:port, redis://[user:password@]host:port/db, rediss:// or unix:///path", scheme)
-	}
-	if opts.TLSConfig != nil {
-		opts.TLSConfig.MinVersion = tls.VersionTLS12
-	}
-	return opts, nil
-}
+func ParseURL(url string) (*redis.Options, error) { return redisconn.ParseURL(url) }
 
-// Connect returns a client whose errors do not repeat the password: a server that
-// does not know AUTH quotes what came with it.
-func Connect(opts *redis.Options) *redis.Client {
-	rdb := redis.NewClient(opts)
-	rdb.AddHook(discreet{})
-	return rdb
-}
-
-type discreet struct{}
-
-func (discreet) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (discreet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if err == nil || cmd.Name() != "auth" {
-			return err
-		}
-		args := cmd.Args()
-		if password := fmt.Sprint(args[len(args)-1]); strings.Contains(err.Error(), password) {
-			return errors.New("it does not take the password, in words that repeat it")
-		}
-		return err
-	}
-}
-
-// tune sets what every client of this package needs. go-redis would by default
-// run a command again when its answer was cut off, and outlive its context.
-func tune(opts *redis.Options) *redis.Options {
-	tuned := *opts
-	tuned.MaxRetries = -1
-	tuned.DialerRetries = 1
-	tuned.ContextTimeoutEnabled = true
-	tuned.DialTimeout = callTimeout
-	tuned.ReadTimeout = callTimeout
-	tuned.WriteTimeout = callTimeout
-	tuned.Protocol = 2
-	tuned.DisableIdentity = true
-	return &tuned
-}
+// Connect returns a client whose errors do not repeat the password.
+func Connect(opts *redis.Options) *redis.Client { return redisconn.Connect(opts) }

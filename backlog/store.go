@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/internal/recent"
+	"github.com/msgbusd/msgbusd/internal/redisconn"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
@@ -132,7 +133,7 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the scripts: %w", err)
 	}
-	blocking := tune(opts.Redis)
+	blocking := redisconn.Tune(opts.Redis)
 	blocking.PoolSize = len(queues)
 	blocking.ReadTimeout += opts.Block
 	store := &Store{
@@ -141,7 +142,7 @@ func Open(opts Options) (*Store, error) {
 		keys:     keys(opts.Prefix),
 		scripts:  s,
 		opened:   recent.NewMap[string, msgbus.Open](openedMost),
-		rdb:      Connect(tune(opts.Redis)),
+		rdb:      Connect(redisconn.Tune(opts.Redis)),
 		blocking: Connect(blocking),
 	}
 	store.rdb.AddHook(watching{opts.Observer, s.names, true})

@@ -1,82 +1,24 @@
 package client
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"net"
-	"strings"
-	"time"
-
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/internal/redisconn"
 )
 
-// callTimeout bounds every call of Redis that does not block by its nature.
-const callTimeout = 5 * time.Second
+const callTimeout = redisconn.CallTimeout
 
-// parseURL reads where Redis is. Errors do not repeat the URL, which may hold a
-// password.
+// parseURL reads where Redis is.
 func parseURL(url string) (*redis.Options, error) {
-	switch {
-	case strings.HasPrefix(url, "/"):
-		url = "unix://" + url
-	case strings.HasPrefix(url, "tcp://"):
-		url = "redis://" + strings.TrimPrefix(url, "tcp://")
-	case !strings.Contains(url, "://"):
-		if _, _, err := net.SplitHostPort(url); err != nil {
-			return nil, errors.New("the address of Redis is not host:port, redis://, rediss:// or a socket's path")
-		}
-		url = "redis://" + url
-	}
-	opts, err := redis.ParseURL(url)
+	opts, err := redisconn.ParseURL(url)
 	if err != nil {
-		scheme, _, _ := strings.Cut(url, "://")
-		return nil, fmt.Errorf("the address of Redis (%s://…) cannot be read: want host:port, redis://[user:password@]host:port/db, rediss:// or unix:///path", scheme)
+		return nil, err
 	}
-	if opts.TLSConfig != nil {
-		opts.TLSConfig.MinVersion = tls.VersionTLS12
-	}
-	// go-redis would by default run a command again when its answer was cut off, and
-	// outlive its context.
-	opts.MaxRetries = -1
-	opts.DialerRetries = 1
-	opts.ContextTimeoutEnabled = true
-	opts.DialTimeout = callTimeout
-	opts.ReadTimeout = callTimeout
-	opts.WriteTimeout = callTimeout
-	opts.Protocol = 2
-	opts.DisableIdentity = true
-	return opts, nil
+	return redisconn.Tune(opts), nil
 }
 
-// connect returns a client whose errors do not repeat the password: a server that does
-// not know AUTH quotes what came with it.
+// connect leaves the options as they are, for other connections.
 func connect(opts *redis.Options) *redis.Client {
 	copied := *opts
-	rdb := redis.NewClient(&copied)
-	rdb.AddHook(discreet{})
-	return rdb
-}
-
-type discreet struct{}
-
-func (discreet) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
-
-func (discreet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if err == nil || cmd.Name() != "auth" {
-			return err
-		}
-		args := cmd.Args()
-		if password := fmt.Sprint(args[len(args)-1]); strings.Contains(err.Error(), password) {
-			return errors.New("it does not take the password, in words that repeat it")
-		}
-		return err
-	}
+	return redisconn.Connect(&copied)
 }

@@ -1,0 +1,89 @@
+// Package redisconn says where Redis is and how it is spoken to, for the relay and for the
+// client library: what one of them can reach, the other can.
+package redisconn
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// CallTimeout bounds every call of Redis that does not block by its nature.
+const CallTimeout = 5 * time.Second
+
+// ParseURL reads where Redis is: `host:port`, `redis://user:password@host:port/db`,
+// `rediss://…` for TLS, `unix:///path?db=0` or the path of a socket. Errors do
+// not repeat the URL, which may hold a password.
+func ParseURL(url string) (*redis.Options, error) {
+	switch {
+	case strings.HasPrefix(url, "/"):
+		url = "unix://" + url
+	case strings.HasPrefix(url, "tcp://"):
+		url = "redis://" + strings.TrimPrefix(url, "tcp://")
+	case !strings.Contains(url, "://"):
+		if _, _, err := net.SplitHostPort(url); err != nil {
+			return nil, errors.New("the address of Redis is not host:port, redis://, rediss:// or a socket's path")
+		}
+		url = "redis://" + url
+	}
+	opts, err := redis.ParseURL(url)
+	if err != nil {
+		scheme, _, _ := strings.Cut(url, "://")
+		return nil, fmt.Errorf("the address of Redis (%s://…) cannot be read: want host:port, redis://[user:password@]host:port/db, rediss:// or unix:///path", scheme)
+	}
+	if opts.TLSConfig != nil {
+		opts.TLSConfig.MinVersion = tls.VersionTLS12
+	}
+	return opts, nil
+}
+
+// Connect returns a client whose errors do not repeat the password: a server that
+// does not know AUTH quotes what came with it.
+func Connect(opts *redis.Options) *redis.Client {
+	rdb := redis.NewClient(opts)
+	rdb.AddHook(discreet{})
+	return rdb
+}
+
+type discreet struct{}
+
+func (discreet) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (discreet) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (discreet) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if err == nil || cmd.Name() != "auth" {
+			return err
+		}
+		args := cmd.Args()
+		if password := fmt.Sprint(args[len(args)-1]); strings.Contains(err.Error(), password) {
+			return errors.New("it does not take the password, in words that repeat it")
+		}
+		return err
+	}
+}
+
+// Tune returns options with what every client needs. go-redis would by default
+// run a command again when its answer was cut off, and outlive its context.
+func Tune(opts *redis.Options) *redis.Options {
+	tuned := *opts
+	tuned.MaxRetries = -1
+	tuned.DialerRetries = 1
+	tuned.ContextTimeoutEnabled = true
+	tuned.DialTimeout = CallTimeout
+	tuned.ReadTimeout = CallTimeout
+	tuned.WriteTimeout = CallTimeout
+	tuned.Protocol = 2
+	tuned.DisableIdentity = true
+	return &tuned
+}
