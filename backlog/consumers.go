@@ -75,21 +75,30 @@ func (s *Store) giveBack(ctx context.Context, members []string) (msgbus.GivenBac
 		keys = append(keys, s.keys.consumer(consumer), s.keys.taken(consumer, cmd), s.keys.command(cmd))
 		args = append(args, member)
 	}
-	result, err := s.expiring(ctx, s.scripts.giveBack, keys, args...).StringSlice()
+	result, err := s.expiring(ctx, s.scripts.giveBack, keys, args...).Slice()
+	if err == nil && len(result) != 4 {
+		err = fmt.Errorf("%d elements in a script's answer", len(result))
+	}
 	if err != nil {
 		return msgbus.GivenBack{}, fmt.Errorf("give back what services had taken: %w", err)
 	}
-	returned, err := strconv.Atoi(result[0])
+	returned, err := strconv.Atoi(fmt.Sprint(result[0]))
 	if err != nil {
 		return msgbus.GivenBack{}, fmt.Errorf("give back what services had taken: unexpected number: %w", err)
 	}
 	given := msgbus.GivenBack{Returned: returned, More: result[1] != ""}
-	for i := 2; i+1 < len(result); i += 2 {
+	buried := texts(result[2])
+	for i := 0; i+1 < len(buried); i += 2 {
 		why := poison
-		if result[i] != string(poison.Reason) {
+		if buried[i] != string(poison.Reason) {
 			why = malformed
 		}
-		given.Buried = append(given.Buried, msgbus.Buried{Why: why, Message: result[i+1]})
+		given.Buried = append(given.Buried, msgbus.Buried{Why: why, Message: buried[i+1]})
+	}
+	for _, member := range texts(result[3]) {
+		if consumer, cmd, ok := parseConsumer(member); ok {
+			given.Gone = append(given.Gone, msgbus.Consumer{Name: consumer, Command: cmd})
+		}
 	}
 	if returned > 0 {
 		s.opts.Observer.RequestsReturned(returned)

@@ -9,12 +9,15 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // A consumer is a service's name and what it keeps in Redis, as docs/extensions.md says
 // under "Services that survive a crash". A request that it takes is on a list of its own
 // until it is answered; when its lease is gone, the relay gives back what is there.
 type consumer struct {
+	client   *Client
 	prefix   string
 	name     string
 	commands []string
@@ -34,7 +37,7 @@ func newConsumer(c *Client, commands []string, lease time.Duration) *consumer {
 	blocking := *c.redis
 	blocking.PoolSize = len(commands) + 1
 	return &consumer{
-		prefix: c.prefix, name: uuid.NewString(), commands: commands, note: note, lease: lease,
+		client: c, prefix: c.prefix, name: uuid.NewString(), commands: commands, note: note, lease: lease,
 		rdb: c.rdb, taker: connect(&blocking),
 	}
 }
@@ -53,23 +56,42 @@ func (c *consumer) queue(cmd string) string { return c.prefix + "." + cmd }
 func (c *consumer) taken(cmd string) string { return c.prefix + ".system.taken." + c.name + "." + cmd }
 
 // announce says for which commands the consumer is there, and renews its lease. It
-// returns what Redis's clock says.
+// returns what Redis's clock says. Events tell that the consumer has come, also when it
+// was taken for gone meanwhile.
 func (c *consumer) announce(ctx context.Context) (time.Time, error) {
 	var clock *redis.TimeCmd
+	var lease *redis.StatusCmd
 	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		var all []redis.Z
 		for _, m := range c.members() {
 			all = append(all, redis.Z{Member: m})
 		}
 		p.ZAdd(ctx, c.registry(), all...)
-		p.Set(ctx, c.leaseKey(), c.note, c.lease)
+		lease = p.SetArgs(ctx, c.leaseKey(), c.note, redis.SetArgs{TTL: c.lease, Get: true})
 		clock = p.Time(ctx)
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return time.Time{}, err
 	}
+	if errors.Is(lease.Err(), redis.Nil) {
+		c.tell(ctx, "up")
+	}
 	return clock.Val(), nil
+}
+
+// tell publishes what has become of the consumer. Who does not hear of it sees it when it
+// asks who serves.
+func (c *consumer) tell(ctx context.Context, what string) {
+	for _, cmd := range c.commands {
+		topic := PresenceExchange + "/service." + what + "." + cmd
+		if !msgbus.ValidTopic(topic) {
+			continue // there are commands that no topic can name
+		}
+		if err := c.client.Publish(ctx, topic, map[string]string{"consumer": c.name}); err != nil && ctx.Err() == nil {
+			c.client.log.Warn("could not tell that a service comes or goes", "cmd", cmd, "err", err)
+		}
+	}
 }
 
 // leave takes back what announce said. The consumer's lists must be empty.
@@ -79,6 +101,9 @@ func (c *consumer) leave(ctx context.Context) error {
 		p.Del(ctx, c.leaseKey())
 		return nil
 	})
+	if err == nil {
+		c.tell(ctx, "down")
+	}
 	return err
 }
 

@@ -14,10 +14,15 @@ import (
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
-// PresenceExchange is the exchange of the events that tell who comes and goes:
-// `msgbus/presence.up.<name>`, `msgbus/presence.down.<name>`, and
-// `msgbus/presence.replaced.<name>` when a newer one has taken a name. Their data is what
-// [Client.Announce] was given, of the one who comes.
+// PresenceExchange is the exchange of the events that tell who comes and goes.
+//
+//   - `msgbus/presence.up.<name>`, `msgbus/presence.down.<name>`, and
+//     `msgbus/presence.replaced.<name>` when a newer one has taken a name. Their data is what
+//     [Client.Announce] was given, of the one who comes.
+//   - `msgbus/service.up.<cmd>` and `msgbus/service.down.<cmd>`: a [Server] serves a command,
+//     or does no longer, with {"consumer":name} as data.
+//   - `msgbus/twin.away.<id>` and `msgbus/twin.back.<id>`, on this machine only: its relay
+//     finds that it cannot join a twin, or can again.
 const PresenceExchange = "msgbus"
 
 // A Presence is a name that an app has as long as it lives, or until another app takes it.

@@ -204,29 +204,6 @@ func (r *Relay) renewSubscriptions(ctx context.Context) error {
 	return r.backlog.PushLocal(ctx, append(requests, r.wishes(ended, 0)...))
 }
 
-// presenceTopic is what the topic of an event begins with that tells of an app which has
-// gone; its name follows.
-const presenceTopic = "msgbus/presence.down."
-
-// tellWhoHasGone publishes which apps have ended without saying so.
-func (r *Relay) tellWhoHasGone(ctx context.Context) error {
-	names, err := r.backlog.Gone(ctx)
-	if err != nil {
-		return err
-	}
-	var requests [][]byte
-	for _, name := range names {
-		topic := presenceTopic + name
-		if !msgbus.ValidTopic(topic) {
-			continue // some program's of this machine
-		}
-		m := r.ownRequest(msgbus.EventCommand, "")
-		m.Ext.Topic = topic
-		requests = append(requests, m.AppendWire(nil))
-	}
-	return r.backlog.PushLocal(ctx, requests)
-}
-
 func (r *Relay) wishes(subscriptions []msgbus.Subscription, lease time.Duration) (requests [][]byte) {
 	byTwin := make(map[uint32][]string)
 	for _, s := range subscriptions {

@@ -264,22 +264,3 @@ func TestCancellationReachesServicesAsAnEvent(t *testing.T) {
 		t.Errorf("%d cancellations are kept for services that come later", n)
 	}
 }
-
-// Nobody notices that the only one who did a work has died.
-func TestAppThatEndsIsMissed(t *testing.T) {
-	t.Parallel()
-	a := run(t, newWire(), 1001)
-	gone := a.listen("msgbus/presence.#")
-	a.rdb.ZAdd(t.Context(), "msgbus.system.presence", redis.Z{Member: "runner.7"}, redis.Z{Member: "runner.8"}, redis.Z{Member: "no name"})
-	a.rdb.Set(t.Context(), "msgbus.system.presence.runner.8", "{}", time.Minute)
-	if got := heard(t, gone); got != "1001 msgbus/presence.down.runner.7 " {
-		t.Errorf("heard %s", got)
-	}
-	a.rdb.Del(t.Context(), "msgbus.system.presence.runner.8")
-	if got := heard(t, gone); got != "1001 msgbus/presence.down.runner.8 " {
-		t.Errorf("heard %s", got)
-	}
-	if n := a.rdb.ZCard(t.Context(), "msgbus.system.presence").Val(); n != 0 {
-		t.Errorf("%d names are kept", n)
-	}
-}

@@ -103,9 +103,11 @@ func (r *Relay) serveNext(ctx context.Context, twin uint32, batch *msgbus.Batch)
 		r.lanes.resting()
 		return nil, false, r.laneFailed(own, twin, failure)
 	case settled.Answered:
-		r.lanes.succeeded(twin, func(d time.Duration) {
+		if r.lanes.succeeded(twin, func(d time.Duration) {
 			r.log.Info().Uint32("twin", twin).Dur("took", d).Msg("twin can be joined again")
-		})
+		}) {
+			r.tellOfTwin(own, twinBack, twin)
+		}
 	}
 	return next, true, nil
 }
@@ -369,9 +371,11 @@ func (r *Relay) endWith(ctx context.Context, answers []msgbus.Answer) ([]msgbus.
 
 // laneFailed lets a lane rest and ends the requests whose tries are used up.
 func (r *Relay) laneFailed(ctx context.Context, twin uint32, f *msgbus.Failure) error {
-	r.lanes.failed(twin, f, func() {
+	if r.lanes.failed(twin, f, func() {
 		r.log.Warn().Uint32("twin", twin).Str("reason", string(f.Reason)).Str("detail", f.Detail).Msg("twin cannot be joined; its messages wait")
-	})
+	}) {
+		r.tellOfTwin(ctx, twinAway, twin)
+	}
 	ended, err := r.backlog.Fail(ctx, twin, *f)
 	for len(ended) > 0 {
 		failed := r.endWithError(ctx, ended, msgbus.RetriesExhausted, func(*msgbus.Entry) string {

@@ -229,17 +229,19 @@ func (l *lanes) drain(limit time.Duration) {
 // rememberedMost bounds what is remembered of failing lanes, and of answered ones.
 const rememberedMost = 100_000
 
-// failed notes why a lane failed and tells about it when that is news.
-func (l *lanes) failed(twin uint32, f *msgbus.Failure, tell func()) {
+// failed notes why a lane failed and tells about it when that is news. It reports whether
+// the lane's last attempt had not failed.
+func (l *lanes) failed(twin uint32, f *msgbus.Failure, tell func()) (begins bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.answered, twin)
-	if _, known := l.broken[twin]; !known && len(l.broken) >= rememberedMost {
-		return
+	o, known := l.broken[twin]
+	if !known && len(l.broken) >= rememberedMost {
+		return false
 	}
-	o := l.broken[twin]
 	o.begin(string(f.Reason), tell)
 	l.broken[twin] = o
+	return !known
 }
 
 // isAnswered tells whether the last attempt of a lane was answered.
@@ -250,8 +252,8 @@ func (l *lanes) isAnswered(twin uint32) bool {
 	return answered
 }
 
-// succeeded forgets a lane's failure and tells when there was one.
-func (l *lanes) succeeded(twin uint32, tell func(lasted time.Duration)) {
+// succeeded forgets a lane's failure, and tells and reports that there was one.
+func (l *lanes) succeeded(twin uint32, tell func(lasted time.Duration)) (ends bool) {
 	l.setSlow(twin, false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -262,10 +264,12 @@ func (l *lanes) succeeded(twin uint32, tell func(lasted time.Duration)) {
 		}
 	}
 	l.answered[twin] = struct{}{}
-	if o, known := l.broken[twin]; known {
+	o, known := l.broken[twin]
+	if known {
 		delete(l.broken, twin)
 		o.end(tell)
 	}
+	return known
 }
 
 // startAll serves lanes in their order, and tells whether there was room for all.

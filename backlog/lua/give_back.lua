@@ -14,8 +14,8 @@
 --      the dead letters, 8 reason and 9 detail of what came back too often, 10 reason and
 --      11 detail of what is no message, 12 ms from when a lease was found gone, then
 --      each consumer as it stands in KEYS 2
--- Returns {how many went back, '1' when there are more, then of each that was buried its
--- reason and itself}; the errors STEPPED and HELD.
+-- Returns {how many went back, '1' when there are more, of each that was buried its reason
+-- and itself, the consumers whose leases were found gone now}; the errors STEPPED and HELD.
 
 local wait = held()
 if wait then
@@ -26,7 +26,7 @@ local LEASE_MOST_MS = 60000 -- one that is longer is of before Redis's clock was
 local KEPT_MS = 3600000     -- how long an ended consumer is looked after
 
 local left, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
-local given, buried, full = 0, {}, false
+local given, buried, gone, full = 0, {}, {}, false
 local dead = redis.call('TYPE', KEYS[4])['ok']
 local can_bury = dead == 'stream' or dead == 'none'
 
@@ -113,11 +113,14 @@ for i = 13, #ARGV do
     note_announced(consumer)
   else
     if ended <= 0 or ended > now then
+      if ended <= 0 then
+        gone[#gone + 1] = consumer
+      end
       ended = now
       redis.call('ZADD', KEYS[2], int(now), consumer)
     end
-    local gone = now - ended
-    if gone >= tonumber(ARGV[12]) and emptied(list, queue) and gone > KEPT_MS then
+    local for_ms = now - ended
+    if for_ms >= tonumber(ARGV[12]) and emptied(list, queue) and for_ms > KEPT_MS then
       redis.call('ZREM', KEYS[2], consumer)
     end
   end
@@ -125,4 +128,4 @@ for i = 13, #ARGV do
     break
   end
 end
-return {int(given), full and '1' or '', unpack(buried)}
+return {int(given), full and '1' or '', buried, gone}
