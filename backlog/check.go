@@ -69,7 +69,7 @@ const (
 // a request has no name before admit.
 func (s *Store) Check(ctx context.Context) (*Report, error) {
 	c := &checker{Store: s, report: &Report{}, named: map[Finding]bool{}}
-	match := globEscaper.Replace(s.keys.system("")) + "*"
+	match := escapeGlob(s.keys.system("")) + "*"
 	var cursor uint64
 	for {
 		page, next, err := c.scanKeys(ctx, cursor, match)
@@ -86,8 +86,6 @@ func (s *Store) Check(ctx context.Context) (*Report, error) {
 		}
 	}
 }
-
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)
 
 // A checker is one walk.
 type checker struct {
@@ -175,6 +173,12 @@ func (c *checker) role(key string) role {
 		return role{"zset", c.commands}
 	case k.consumers():
 		return role{"zset", c.consumers}
+	case k.subscriptions():
+		return role{"zset", c.subscriptions}
+	case k.subscribed(), k.subscribers(), k.streams(), k.presence():
+		return role{"zset", nil}
+	case k.retained():
+		return role{"hash", nil}
 	case k.backlog():
 		return role{"hash", c.entries}
 	case k.deadlines():
@@ -210,10 +214,14 @@ func (c *checker) role(key string) role {
 		return role{"hash", func(ctx context.Context) error { return c.windows(ctx, rest) }}
 	}
 	switch {
+	case strings.HasPrefix(key, k.stream("")):
+		return role{"stream", nil}
+	case strings.HasPrefix(key, k.group("")):
+		return role{"set", nil}
 	case strings.HasPrefix(key, k.system("signatures.")):
 		return role{"hash", nil}
 	case strings.HasPrefix(key, k.result("")), strings.HasPrefix(key, k.system("twin.")), strings.HasPrefix(key, k.system("peer.")),
-		strings.HasPrefix(key, k.system("transfer.keys.")), strings.HasPrefix(key, k.consumer("")):
+		strings.HasPrefix(key, k.system("transfer.keys.")), strings.HasPrefix(key, k.consumer("")), strings.HasPrefix(key, k.present("")):
 		return role{"string", nil}
 	}
 	return role{}

@@ -116,6 +116,7 @@ func TestCheckNamesEachBrokenInvariant(t *testing.T) {
 		{"a service took and has not said so", args{"RPUSH", "taken.c2.calc.add", "x"}, "taken.c2.calc.add||not_announced"},
 		{"a service has withdrawn with what it took", args{"ZREM", "consumers", "c1 calc.add"}, "taken.c1.calc.add||not_announced"},
 		{"a service is none", args{"ZADD", "consumers", "0", "c1.x calc.add"}, "consumers|c1.x calc.add|unreadable"},
+		{"an app wants nothing", args{"ZADD", "subscriptions", "0", "app-1 1002"}, "subscriptions|app-1 1002|unreadable"},
 		{"a window is gone", args{"DEL", "seen.1003.0"}, "seen.1003|0|no_window"},
 		{"a window has a hole", args{"SETBIT", "seen.1003.0", "3", "0"}, "seen.1003|0|no_window"},
 		{"an epoch is garbage", args{"HSET", "seen.1003", "0", "garbage"}, "seen.1003|0|unreadable"},
@@ -156,6 +157,7 @@ func TestKeyOfAnotherTypeIsOneFinding(t *testing.T) {
 			"open", "open.deadlines", "open.counts", "seen.1003", "seen.1003.0", "signatures.1", "commands", "served",
 			"claim." + session + ".local", "result." + resultQueue, "twin.1002", "transfer.keys.0",
 			"consumers", "consumer.c1", "taken.c1.calc.add",
+			"subscriptions", "subscribed", "subscribers", "streams", "stream.task", "retained", "presence", "presence.runner.7",
 		} {
 			full := "msgbus.system." + key
 			r.must(r.rdb.Del(ctx, "aside").Err())

@@ -325,6 +325,19 @@ func (c *checker) consumers(ctx context.Context) error {
 	})
 }
 
+// subscriptions tells whether what apps want of other twins can be asked for.
+func (c *checker) subscriptions(ctx context.Context) error {
+	k := c.keys
+	return c.walk(ctx, namesStep, []string{k.subscriptions()}, func(names []name) error {
+		for _, n := range names {
+			if _, wanted, _ := strings.Cut(n.id, " "); len(parseSubscriptions([]string{wanted})) == 0 {
+				c.found(k.subscriptions(), n.id, Unreadable, "it is not an app's name, a twin and a pattern: nobody is asked for such events")
+			}
+		}
+		return nil
+	})
+}
+
 // taken tells whether what a service has taken will come back when that ends.
 func (c *checker) taken(ctx context.Context, key, consumer, cmd string) error {
 	k := c.keys

@@ -3,8 +3,6 @@ package backlog
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -32,22 +30,4 @@ func (s *Store) LoadTwin(ctx context.Context, twin uint32) ([]byte, error) {
 		return nil, fmt.Errorf("load the record of twin %d: %w", twin, translate(err))
 	}
 	return record, nil
-}
-
-// Group returns the twins of a group, in their order.
-func (s *Store) Group(ctx context.Context, name string) ([]uint32, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	members, err := s.rdb.SMembers(ctx, s.keys.group(name)).Result()
-	if err != nil && !isWrongType(err) {
-		return nil, fmt.Errorf("read group %s: %w", name, translate(err))
-	}
-	var twins []uint32
-	for _, m := range members {
-		if twin, err := strconv.ParseUint(m, 10, 32); err == nil && twin > 0 {
-			twins = append(twins, uint32(twin))
-		}
-	}
-	slices.Sort(twins)
-	return twins, nil
 }

@@ -106,7 +106,7 @@ func (m *Message) setExtMember(name string, value jsontext.Value) (ok bool) {
 		e.Mandatory, ok = boolean(value)
 	case "group":
 		e.Group, ok = shortText(value, MaxID)
-		ok = ok && (e.Group == "" || validWord(e.Group, false))
+		ok = ok && (e.Group == "" || ValidGroup(e.Group))
 	case "topic":
 		e.Topic, ok = text(value)
 		ok = ok && (e.Topic == "" || ValidTopic(e.Topic))

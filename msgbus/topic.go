@@ -46,6 +46,10 @@ func validWord(word string, wild bool) bool {
 	return word != ""
 }
 
+// ValidGroup tells whether a group of twins can have a name: one word of a topic, and no
+// longer than [MaxID].
+func ValidGroup(name string) bool { return len(name) <= MaxID && validWord(name, false) }
+
 // SplitTopic returns the exchange of a topic or pattern and what follows it.
 func SplitTopic(topic string) (exchange, key string) {
 	if exchange, key, found := strings.Cut(topic, "/"); found {

@@ -30,12 +30,13 @@ func callCommand(s streams) *cli.Command {
 	return &cli.Command{
 		Name:      "call",
 		Usage:     "call a command of other twins and print what they answer",
-		UsageText: "msgbusd call --dst 1002 [--dst 1003] [options] COMMAND [DATA|-]",
+		UsageText: "msgbusd call --dst 1002 [--dst 1003] [--group NAME] [options] COMMAND [DATA|-]",
 		Description: "DATA goes to the service as it is; - reads it from standard input. With several twins, each\n" +
 			"answer stands after its twin's id and a tab.\n\n" +
 			"Exit status: 0 all answered, 1 an error reply, 2 no reply (or wrong usage).",
 		Flags: append([]cli.Flag{
 			&cli.UintSliceFlag{Name: "dst", Usage: "`TWIN` to ask; repeatable"},
+			&cli.StringFlag{Name: "group", Usage: "`NAME` of a group whose twins are asked, too; msgbusd group ls lists them"},
 			expFlag(),
 			&cli.IntFlag{Name: "try", Value: 3, Usage: "`NUMBER` of times to try again when a twin cannot be reached"},
 			&cli.BoolFlag{Name: "json", Usage: "print each reply as it came, in JSON"},
@@ -49,7 +50,7 @@ func call(c *cli.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	if m.Destinations, err = twinIDs("dst", c.UintSlice("dst")...); err != nil {
+	if m.Destinations, err = asked(c); err != nil {
 		return err
 	}
 	m.UniqueDestinations()
@@ -65,6 +66,31 @@ func call(c *cli.Context, s streams) error {
 	}
 	p := &replyPrinter{streams: s, asJSON: c.Bool("json"), several: len(m.Destinations) > 1}
 	return p.printAll(c.Context, rdb, m)
+}
+
+// asked returns the twins that --dst names, and those of --group.
+func asked(c *cli.Context) ([]uint32, error) {
+	group := c.String("group")
+	if group == "" {
+		return twinIDs("dst", c.UintSlice("dst")...)
+	}
+	var twins []uint32
+	if len(c.UintSlice("dst")) > 0 {
+		var err error
+		if twins, err = twinIDs("dst", c.UintSlice("dst")...); err != nil {
+			return nil, err
+		}
+	}
+	store, err := localStore(c)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	members, err := store.Group(c.Context, group)
+	if err == nil && len(members) == 0 {
+		err = withHint(exitCode{exitNoReply, fmt.Errorf("group %q has no twins", group)}, "msgbusd group ls lists those that have; msgbusd group add makes one")
+	}
+	return append(twins, members...), err
 }
 
 // A replyPrinter prints what comes back from a call.

@@ -75,6 +75,7 @@ type diagnosis struct {
 	Counts   counts            `json:"counts"`
 	Sessions sessions          `json:"sessions"`
 	Dead     int64             `json:"dead_letters"`
+	Events   events            `json:"events"`
 	Messages int               `json:"messages"` // that were looked at
 	Findings []backlog.Finding `json:"findings"`
 	More     int               `json:"more_findings"`
@@ -97,6 +98,28 @@ type sessions struct {
 	Ended int64 `json:"ended"`
 }
 
+// events are who hears of them, and what is kept.
+type events struct {
+	Subscriptions int64 `json:"subscriptions"`
+	Subscribers   int64 `json:"subscribers"`
+	Streams       int64 `json:"streams"`
+	Retained      int64 `json:"retained"`
+	Present       int64 `json:"present"`
+}
+
+// full names what takes no more, or "".
+func (e events) full() string {
+	switch {
+	case e.Subscribers >= backlog.SubscribersMost:
+		return "what other twins want"
+	case e.Streams >= backlog.StreamsMost:
+		return "exchanges with durable events"
+	case e.Retained >= backlog.RetainedMost:
+		return "topics with a latest event"
+	}
+	return ""
+}
+
 // A problem is something wrong, in one word, and what to do next.
 type problem struct {
 	Reason   string `json:"reason"`
@@ -115,6 +138,7 @@ func examine(ctx context.Context, store *backlog.Store) (*diagnosis, error) {
 		return nil, err
 	}
 	d.Sessions, d.Dead = sessions{census.Live, census.Ended}, census.Dead
+	d.Events = events{census.Subscriptions, census.Subscribers, census.Streams, census.Retained, census.Present}
 	report, err := store.Check(ctx)
 	if err != nil {
 		return nil, err
@@ -164,6 +188,9 @@ func (d *diagnosis) judge() {
 	if n := d.Overview.Lanes.States[backlog.LaneFailing]; n > 0 {
 		warn("peers", "%d twins cannot be joined now: msgbusd lane ls tells which and why", n)
 	}
+	if what := d.Events.full(); what != "" {
+		warn("events_full", "no more is kept of %s, so events are refused: msgbusd event ls lists what there is; redis-cli takes away what nobody needs", what)
+	}
 	d.Relay.judge(wrong, warn)
 	d.OK = len(d.Problems) == 0
 }
@@ -191,6 +218,8 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	line("sessions", "%d live, %d ended", d.Sessions.Live, d.Sessions.Ended)
 	line("dead letters", "%d", d.Dead)
+	line("events", "%d wanted of other twins, %d wanted by them; %d streams, %d latest; %d apps present",
+		d.Events.Subscriptions, d.Events.Subscribers, d.Events.Streams, d.Events.Retained, d.Events.Present)
 	line("messages", "%d looked at: %s", d.Messages, verdict(len(d.Findings) == 0, fmt.Sprintf("%d findings", len(d.Findings)+d.More)))
 	for _, f := range d.Findings {
 		line("  "+string(f.State), "%s %s: %s", f.Key, f.ID, f.Text)

@@ -149,9 +149,11 @@ func (i *inspection) confirm(format string, args ...any) error {
 }
 
 // twins reads the arguments as twins.
-func (i *inspection) twins() ([]uint32, error) {
+func (i *inspection) twins() ([]uint32, error) { return parseTwins(i.Args().Slice()) }
+
+func parseTwins(arguments []string) ([]uint32, error) {
 	var twins []uint32
-	for _, text := range i.Args().Slice() {
+	for _, text := range arguments {
 		id, err := strconv.ParseUint(text, 10, 32)
 		if err != nil || id == 0 || id > math.MaxUint32 {
 			return nil, usageError("%q is no twin id", text)

@@ -24,19 +24,9 @@ func expFlag() cli.Flag {
 
 // newRequest reads COMMAND [DATA|-].
 func newRequest(c *cli.Context, s streams) (*msgbus.Message, error) {
-	if c.NArg() < 1 || c.NArg() > 2 {
-		return nil, withHint(usageError("%s takes a command and at most one piece of data", c.Command.Name),
-			"%s; options stand before the command", c.Command.UsageText)
-	}
-	if c.Duration("exp") < time.Second {
-		return nil, usageError("--exp must be 1s or more")
-	}
-	data := []byte(c.Args().Get(1))
-	if c.Args().Get(1) == "-" {
-		var err error
-		if data, err = io.ReadAll(s.in); err != nil {
-			return nil, fmt.Errorf("read standard input: %w", err)
-		}
+	data, err := readData(c, s, "command")
+	if err != nil {
+		return nil, err
 	}
 	return &msgbus.Message{
 		Version:    msgbus.Version,
@@ -45,6 +35,27 @@ func newRequest(c *cli.Context, s streams) (*msgbus.Message, error) {
 		Data:       base64.StdEncoding.EncodeToString(data),
 		Now:        time.Now().Unix(),
 	}, nil
+}
+
+// readData reads [DATA|-] behind the name of what it is for. It looks at --exp first, since
+// it may have to wait for standard input.
+func readData(c *cli.Context, s streams, name string) ([]byte, error) {
+	if c.NArg() < 1 || c.NArg() > 2 {
+		return nil, withHint(usageError("%s takes a %s and at most one piece of data", c.Command.Name, name),
+			"%s; options stand before the %s", c.Command.UsageText, name)
+	}
+	if c.Duration("exp") < time.Second {
+		return nil, usageError("--exp must be 1s or more")
+	}
+	data := c.Args().Get(1)
+	if data != "-" {
+		return []byte(data), nil
+	}
+	read, err := io.ReadAll(s.in)
+	if err != nil {
+		return nil, fmt.Errorf("read standard input: %w", err)
+	}
+	return read, nil
 }
 
 // twinIDs checks what --dst and --src name.
