@@ -66,12 +66,14 @@ func (s *Store) await(ctx context.Context, c *msgbus.Claim) error {
 	case err == nil && isFull && len(c.Messages) == 0:
 		// Redis refuses BLMOVE when it is full, and lets the script go on.
 		return pause(ctx, fullPoll)
+	case err == nil && len(c.Messages) == 0:
+		s.setDrained(c.Queue, c.Room > 0) // nothing came, so the next one can be waited for at once, too
 	}
 	return err
 }
 
-// setDrained notes whether the claim on a queue is done, and returns what was noted
-// before.
+// setDrained notes whether there is nothing in the claim on a queue, and room for more,
+// and returns what was noted before.
 func (s *Store) setDrained(q msgbus.Queue, drained bool) (before bool) {
 	return s.drained[slices.Index(queues[:], q)].Swap(drained)
 }

@@ -102,8 +102,8 @@ type Store struct {
 	// blocks, so the client is closed to end one.
 	blocking *redis.Client
 
-	// drained tells of each queue that the last claim on it is done and that the
-	// backlog has room: the next message can be waited for at once.
+	// drained tells of each queue that the last claim on it is done, or had nothing, and
+	// that the backlog has room: the next message can be waited for at once.
 	drained [len(queues)]atomic.Bool
 
 	opened *recent.Map[string, msgbus.Open] // by uid, what this relay has accepted lately

@@ -210,6 +210,16 @@ type Service struct {
 // Serves tells whether anybody does, as far as is known.
 func (s Service) Serves() bool { return s.Announced > 0 || s.Seen }
 
+// Chores are what a relay has to keep house for: there is something of this kind that may
+// have run out.
+type Chores struct {
+	Deadlines     bool // replies that wait for other twins, or requests of theirs
+	Commands      bool // commands that nobody was seen to serve yet
+	Subscriptions bool // of this machine's apps
+	Names         bool // that apps have
+	Consumers     bool // services that have announced themselves
+}
+
 // A GivenBack is what became of requests whose services ended before they had dealt with
 // them.
 type GivenBack struct {

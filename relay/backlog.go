@@ -32,6 +32,9 @@ type Backlog interface {
 	// Due returns a step's worth of requests past their deadline, or a
 	// *msgbus.HeldError while nothing may expire.
 	Due(ctx context.Context) ([]*msgbus.Entry, error)
+	// Chores tells which of the following there is anything for, and for Gone and
+	// DueSubscriptions.
+	Chores(ctx context.Context) (msgbus.Chores, error)
 	// ForgetExpired drops replies past their deadline and says how many.
 	ForgetExpired(ctx context.Context) (int, error)
 	// TakeStock finds out which commands have a service.

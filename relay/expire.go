@@ -107,22 +107,43 @@ func (r *Relay) housekeep(ctx context.Context, caughtUp <-chan struct{}) error {
 	case <-ctx.Done():
 	}
 	for sleep(ctx, time.Second) {
-		dropped, err := r.backlog.ForgetExpired(ctx)
-		if dropped > 0 {
-			r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndFailed, msgbus.Expired, dropped)
-			r.log.Info().Int("replies", dropped).Str("reason", string(msgbus.Expired)).Msg("dropped replies that could not be delivered in time")
-		}
-		var held *msgbus.HeldError // which expire tells about
-		if err == nil || errors.As(err, &held) {
-			err = errors.Join(r.backlog.TakeStock(ctx), r.renewSubscriptions(ctx), r.tellWhoHasGone(ctx))
-		}
-		// What keeps one from its work, such as a key of another type, need not keep the other.
-		if failed := r.giveBack(ctx); !errors.As(failed, &held) {
-			err = errors.Join(err, failed)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := r.keepHouse(ctx); err != nil && ctx.Err() == nil {
 			r.log.Debug().Err(err).Msg("cannot keep house; trying again")
 		}
 	}
 	return nil
+}
+
+// keepHouse does what there is to do now.
+func (r *Relay) keepHouse(ctx context.Context) error {
+	chores, err := r.backlog.Chores(ctx)
+	if err != nil {
+		return err
+	}
+	var held *msgbus.HeldError // which expire tells about
+	// What keeps one from its work, such as a key of another type, need not keep the others.
+	do := func(is bool, work func(context.Context) error) {
+		if !is {
+			return
+		}
+		if failed := work(ctx); !errors.As(failed, &held) {
+			err = errors.Join(err, failed)
+		}
+	}
+	do(chores.Deadlines, r.forgetExpired)
+	do(chores.Commands, r.backlog.TakeStock)
+	do(chores.Subscriptions, r.renewSubscriptions)
+	do(chores.Names, r.tellWhoHasGone)
+	do(chores.Consumers, r.giveBack)
+	return err
+}
+
+// forgetExpired drops what nobody waits for any more at other twins.
+func (r *Relay) forgetExpired(ctx context.Context) error {
+	dropped, err := r.backlog.ForgetExpired(ctx)
+	if dropped > 0 {
+		r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndFailed, msgbus.Expired, dropped)
+		r.log.Info().Int("replies", dropped).Str("reason", string(msgbus.Expired)).Msg("dropped replies that could not be delivered in time")
+	}
+	return err
 }

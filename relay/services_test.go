@@ -118,7 +118,11 @@ func TestAppOfARequestThatThreeServicesEndedWithIsTold(t *testing.T) {
 		kill(b, "x")
 		expect(t, "the app got", a.pop("app.1"), map[string]any{"uid": "1002.1", "src": 1002, "err": text, "dat": ""})
 		buried(t, b)
-		c.want(t, map[string]int{"arrival accepted": 1, "arrival buried poison": 1, "reply accepted": 1, "reply delivered": 1, "attempt": 1})
+		const gone = 3 // events that tell of the services
+		c.want(t, map[string]int{
+			"arrival accepted": 1 + gone, "arrival buried poison": 1, "reply accepted": 1, "reply delivered": 1, "attempt": 1,
+			"request accepted": gone, "request delivered": gone, "request aged": gone, "arrival delivered": gone,
+		})
 	})
 	t.Run("by a service of the other dialect", func(t *testing.T) {
 		t.Parallel()
