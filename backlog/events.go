@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,9 +25,12 @@ func (s *Store) effect(e *msgbus.Effect, streams *numbering[string]) string {
 		Exchange string   `json:"exchange,omitempty"`
 		Stream   int      `json:"stream,omitempty"`
 		Retained string   `json:"retained,omitempty"`
+		At       int64    `json:"at,omitempty"`
+		Latest   bool     `json:"latest,omitempty"`
+		Forget   bool     `json:"forget,omitempty"`
 		Patterns []string `json:"patterns,omitempty"`
 		Lease    int64    `json:"lease,omitempty"`
-	}{Event: e.Event, Channels: e.Channels, Exchange: e.Exchange, Retained: e.Retained, Patterns: e.Patterns, Lease: e.Lease}
+	}{Event: e.Event, Channels: e.Channels, Exchange: e.Exchange, Retained: e.Retained, At: e.At, Latest: e.Latest, Forget: e.Forget, Patterns: e.Patterns, Lease: e.Lease}
 	if e.Exchange != "" {
 		written.Stream = streams.of(s.keys.stream(e.Exchange))
 	}
@@ -121,24 +125,29 @@ func isWrongType(err error) bool { return strings.HasPrefix(err.Error(), "WRONGT
 
 // Retained returns the latest events of this twin's own topics that match one of the patterns.
 func (s *Store) Retained(ctx context.Context, patterns []string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	all, err := s.rdb.HGetAll(ctx, s.keys.retained()).Result()
-	if err != nil && !isWrongType(err) {
-		return nil, fmt.Errorf("read retained events: %w", translate(err))
-	}
 	var events []string
 	own := id(s.opts.Twin) + " "
-	for name, event := range all {
-		topic, ours := strings.CutPrefix(name, own)
-		for _, p := range patterns {
-			if ours && msgbus.MatchTopic(p, topic) {
-				events = append(events, event)
-				break
+	for cursor := uint64(0); ; {
+		page, next, err := s.scanRetained(ctx, cursor, own+"*")
+		if err != nil && !isWrongType(err) {
+			return nil, fmt.Errorf("read retained events: %w", translate(err))
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			topic := strings.TrimPrefix(page[i], own)
+			if slices.ContainsFunc(patterns, func(p string) bool { return msgbus.MatchTopic(p, topic) }) {
+				events = append(events, page[i+1])
 			}
 		}
+		if cursor = next; cursor == 0 {
+			return events, nil
+		}
 	}
-	return events, nil
+}
+
+func (s *Store) scanRetained(ctx context.Context, cursor uint64, match string) (page []string, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.rdb.HScan(ctx, s.keys.retained(), cursor, match, 100).Result()
 }
 
 // PushLocal pushes requests of the relay's own, as an app does.
@@ -161,20 +170,16 @@ func (s *Store) PushLocal(ctx context.Context, requests [][]byte) error {
 // renewEvery is how often a twin is asked again for what this machine's apps want.
 const renewEvery = 20 * time.Second
 
-// DueSubscriptions forgets the subscriptions of apps that have gone, and returns those that
-// other twins must be asked for now, and those that nobody wants any more. Each is returned
-// to one relay only.
-func (s *Store) DueSubscriptions(ctx context.Context) (due, ended []msgbus.Subscription, err error) {
+// DueSubscriptions forgets the subscriptions of apps that have gone for the grace, and returns
+// those that other twins must be asked for now, and those that nobody wants any more. Each is
+// returned to one relay only. It returns a *msgbus.HeldError for a while after Redis's clock
+// was set.
+func (s *Store) DueSubscriptions(ctx context.Context) (due []msgbus.DueSubscription, ended []msgbus.Subscription, err error) {
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	pipe := s.rdb.Pipeline()
-	listed, asked := pipe.ZRange(call, s.keys.subscriptions(), 0, subscriptionsMost-1), pipe.Exists(call, s.keys.subscribed())
-	if _, err := pipe.Exec(call); err != nil && !isWrongType(err) {
+	members, err := s.rdb.ZRange(call, s.keys.subscriptions(), 0, subscriptionsMost-1).Result()
+	if err != nil && !isWrongType(err) {
 		return nil, nil, fmt.Errorf("list subscriptions: %w", translate(err))
-	}
-	members := listed.Val()
-	if len(members) == 0 && asked.Val() == 0 {
-		return nil, nil, nil
 	}
 	consumers := newNumbering[string]()
 	for _, m := range members {
@@ -182,7 +187,7 @@ func (s *Store) DueSubscriptions(ctx context.Context) (due, ended []msgbus.Subsc
 		consumers.of(name)
 	}
 	keys := []string{s.keys.subscriptions(), s.keys.subscribed()}
-	args := []any{renewEvery.Milliseconds(), len(consumers.names)}
+	args := []any{renewEvery.Milliseconds(), s.opts.Grace.Milliseconds(), len(consumers.names)}
 	for _, name := range consumers.names {
 		keys = append(keys, s.keys.consumer(name))
 	}
@@ -190,11 +195,65 @@ func (s *Store) DueSubscriptions(ctx context.Context) (due, ended []msgbus.Subsc
 		name, wanted, _ := strings.Cut(m, " ")
 		args = append(args, consumers.of(name), wanted, m)
 	}
-	result, err := s.run(ctx, s.scripts.subscriptions, keys, args...).Slice()
-	if err != nil || len(result) != 2 {
+	result, err := s.expiring(ctx, s.scripts.subscriptions, keys, args...).Slice()
+	if err == nil && len(result) != 2 {
+		err = fmt.Errorf("%d elements in a script's answer", len(result))
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("renew subscriptions: %w", err)
 	}
-	return parseSubscriptions(texts(result[0])), parseSubscriptions(texts(result[1])), nil
+	for _, text := range texts(result[0]) {
+		ms, wanted, _ := strings.Cut(text, " ")
+		lease, err := strconv.ParseInt(ms, 10, 64)
+		if some := parseSubscriptions([]string{wanted}); err == nil && len(some) == 1 {
+			due = append(due, msgbus.DueSubscription{Subscription: some[0], Lease: time.Duration(lease) * time.Millisecond})
+		}
+	}
+	return due, parseSubscriptions(texts(result[1])), nil
+}
+
+// EventRoom tells of twins how many more events may wait for each of them: in all, those that
+// cannot be joined must leave half of the backlog to requests.
+func (s *Store) EventRoom(ctx context.Context, twins []uint32) ([]msgbus.EventRoom, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	kept := pipe.HLen(ctx, s.keys.backlog())
+	waiting := make([]*redis.IntCmd, 0, 2*len(twins))
+	for _, twin := range twins {
+		waiting = append(waiting, pipe.ZCard(ctx, s.keys.laneRequests(id(twin))), pipe.ZCard(ctx, s.keys.laneLater(id(twin))))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !isWrongType(err) {
+		return nil, fmt.Errorf("find out what room events have: %w", translate(err))
+	}
+	most := s.bounds.Load().MaxBacklog
+	inAll := (most+1)/2 - int(kept.Val())
+	rooms := make([]msgbus.EventRoom, len(twins))
+	for i := range twins {
+		n := int(waiting[2*i].Val() + waiting[2*i+1].Val())
+		rooms[i] = msgbus.EventRoom{Lossy: min(inAll, (most+99)/100-n), Durable: min(inAll, (most+9)/10-n)}
+	}
+	return rooms, nil
+}
+
+// BuryRequests keeps requests of this machine's apps among the dead letters, as they would be
+// pushed again.
+func (s *Store) BuryRequests(ctx context.Context, why *msgbus.Refusal, requests [][]byte) error {
+	if len(requests) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pipe := s.rdb.Pipeline()
+	for _, r := range requests {
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.keys.dead(), MaxLen: int64(s.bounds.Load().MaxDead), Approx: true, Values: []any{
+			"queue", string(msgbus.LocalQueue), "reason", string(why.Reason), "detail", why.Text, "to", "", "message", r,
+		}})
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return fmt.Errorf("bury %d requests: %w", len(requests), translate(err))
+	}
+	return nil
 }
 
 // texts is an answer of Redis that is a list of texts.

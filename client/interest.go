@@ -45,7 +45,7 @@ func (c *Client) takeInterest(ctx context.Context, pattern string, twins []uint3
 	keep, stop := context.WithCancel(context.Background())
 	i.stop = stop
 	i.keeping.Go(func() { i.keep(keep) })
-	wish := map[string]any{"patterns": []string{pattern}, "lease": int(askedLease.Seconds())}
+	wish := map[string]any{"patterns": []string{pattern}, "lease": int(max(askedLease, lease).Seconds())}
 	asking := ctx
 	if within > 0 {
 		var cancel context.CancelFunc

@@ -1,6 +1,9 @@
 package msgbus
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // AppendEvent appends what subscribers get of a message as an event of a topic: a JSON
 // object on one line.
@@ -13,6 +16,12 @@ func (m *Message) AppendEvent(b []byte, topic string) []byte {
 	b = strconv.AppendInt(b, m.Now, 10)
 	b = appendText(b, "dat", m.Data)
 	b = appendText(b, "shm", m.Schema)
+	if m.Ext != nil && m.Ext.At != 0 {
+		b = strconv.AppendInt(append(b, `,"at":`...), m.Ext.At, 10)
+	}
+	if m.Ext != nil && m.Ext.Latest {
+		b = append(b, `,"latest":true`...)
+	}
 	if m.Ext != nil && m.Ext.Tag != nil {
 		b = append(append(b, `,"tag":`...), m.Ext.Tag...)
 	}
@@ -27,6 +36,9 @@ type Effect struct {
 	Channels []string // where it is published
 	Exchange string   // in whose stream it is kept for those who come later, or ""
 	Retained string   // the name under which it is kept for new subscribers, or ""
+	At       int64    // of one that is retained: when its source took it, in ms
+	Latest   bool     // it may be older than what is retained, and is of no use then
+	Forget   bool     // nothing is retained under that name from now on
 
 	// Of a subscription.
 	Patterns []string // what the source of the request wants
@@ -38,6 +50,15 @@ type Subscription struct {
 	Twin    uint32
 	Pattern string
 }
+
+// A DueSubscription is one that its twin must be asked for now.
+type DueSubscription struct {
+	Subscription
+	Lease time.Duration // of the app that wants it longest
+}
+
+// An EventRoom is how many more events may wait for a twin.
+type EventRoom struct{ Lossy, Durable int }
 
 // Listeners are who listens to a topic on this machine now.
 type Listeners struct {

@@ -18,6 +18,10 @@ const (
 	MaxStatus   = 64       // characters of a status
 	MaxClass    = 256      // characters of an error's class
 	MaxSequence = 1 << 53  // what every reader of JSON counts to
+
+	MaxEvent   = 256 << 10 // bytes of an event on the wire
+	MaxCancel  = 4 << 10   // bytes of a cancellation's data
+	MaxInterim = 64 << 10  // bytes of an interim reply
 )
 
 // An Ext is what apps and services may add to a message: the key `ext`, an object whose
@@ -33,6 +37,8 @@ type Ext struct {
 	Topic     string // of an event
 	Durable   bool   // the event is kept for those who come later
 	Retain    bool   // the event is what new subscribers of its topic get first
+	At        int64  // of an event that is retained: when its relay took it, in unix ms
+	Latest    bool   // it was published before its subscriber asked
 	Of        int    // how many twins were asked, of a request whose app has not named them; 0 else
 
 	// Of replies.
@@ -114,6 +120,11 @@ func (m *Message) setExtMember(name string, value jsontext.Value) (ok bool) {
 		e.Durable, ok = boolean(value)
 	case "retain":
 		e.Retain, ok = boolean(value)
+	case "at":
+		e.At, ok = integer(value)
+		ok = ok && e.At >= 0 && e.At <= MaxSequence
+	case "latest":
+		e.Latest, ok = boolean(value)
 	case "of":
 		e.Of, ok = small(value)
 	case "status":
@@ -209,6 +220,12 @@ func (m *Message) appendExt(b []byte) []byte {
 	}
 	if e.Retain {
 		b = append(b, `,"retain":true`...)
+	}
+	if e.At != 0 {
+		b = strconv.AppendInt(append(b, `,"at":`...), e.At, 10)
+	}
+	if e.Latest {
+		b = append(b, `,"latest":true`...)
 	}
 	if e.Of != 0 {
 		b = strconv.AppendInt(append(b, `,"of":`...), int64(e.Of), 10)

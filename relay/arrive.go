@@ -47,19 +47,9 @@ func (r *Relay) checked(m *msgbus.Message, a msgbus.Acceptance) *arrival {
 }
 
 // prepare looks up what the storage knows of requests that arrive, before they are taken:
-// at most one question of a kind for all of them.
+// at most one question of a kind for all of them, which are of one source.
 func (r *Relay) prepare(ctx context.Context, arrivals []*arrival) error {
-	err := errors.Join(r.refuseUnserved(ctx, arrivals), r.prepareEvents(ctx, arrivals))
-	for _, a := range arrivals {
-		switch {
-		case a.refusal != nil || err != nil:
-		case a.Command == msgbus.SubscribeCommand:
-			err = r.prepareSubscription(ctx, a)
-		case a.Command == msgbus.CommandsCommand:
-			a.result, err = r.listCommands(ctx, a.message.Source)
-		}
-	}
-	return err
+	return errors.Join(r.refuseUnserved(ctx, arrivals), r.prepareEvents(ctx, arrivals), r.prepareSubscriptions(ctx, arrivals), r.prepareLists(ctx, arrivals))
 }
 
 // An arrival is a request on its way to its service, or back to its source as a reply
@@ -68,11 +58,12 @@ type arrival struct {
 	msgbus.Acceptance
 	message *msgbus.Message
 	refusal *msgbus.Refusal
-	result  string      // of a command of the relay itself
-	news    []string    // patterns of topics of which its source gets the latest events
-	isHere  bool        // it has been taken, by now or before
-	came    time.Time   // when it was handed in, by the storage's clock
-	tell    func(error) // of one that is taken with others: notes what became of it
+	result  string         // of a command of the relay itself
+	news    []string       // patterns of topics of which its source gets the latest events, if it is new
+	all     []string       // patterns that it asks for
+	outcome msgbus.Outcome // of the storage, by now
+	came    time.Time      // when it was handed in, by the storage's clock
+	tell    func(error)    // of one that is taken with others: notes what became of it
 }
 
 // isUnheard tells whether nobody waits for the error reply that an arrival would get: it is
@@ -127,7 +118,7 @@ func (r *Relay) arrived(a *arrival, outcome msgbus.Outcome) (again bool, err err
 	m := a.message
 	r.log.Debug().Str("msg_id", m.UID).Uint32("twin", m.Source).Str("cmd", m.Command).Str("outcome", string(outcome)).Msg("request arrived")
 	r.observeArrival(a, outcome)
-	a.isHere = outcome == msgbus.Accepted || outcome == msgbus.Repeated
+	a.outcome = outcome
 	switch outcome {
 	case msgbus.Accepted:
 		if a.refusal != nil {
@@ -161,8 +152,6 @@ func queueFull(cmd string) *msgbus.Refusal {
 // checkServable tells why a request that is in order cannot be served. Its
 // source is answered with an error reply.
 func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
-	own := m.Source == r.opts.Twin
-	rules := r.rules.Load()
 	switch {
 	case !r.deals(m.Source):
 		return notAllowed(m.Source)
@@ -174,17 +163,33 @@ func (r *Relay) checkServable(m *msgbus.Message) *msgbus.Refusal {
 		return msgbus.Refuse(msgbus.ReservedName, "received invalid message: command %q is reserved", m.Command)
 	case msgbus.IsQuestion(m.Command) && m.IsOneWay():
 		return msgbus.Refuse(msgbus.BadCommand, "command %q does nothing but answer", m.Command)
-	case own || msgbus.IsBuiltin(m.Command) && m.Command != msgbus.SubscribeCommand: // an event was asked for
-	case !msgbus.MatchCommand(rules.Expose, m.Command):
-		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", m.Command)
-	case !rules.Policy.AdmitsCommand(m.Source, m.Command):
-		return msgbus.Refuse(msgbus.CommandNotAllowed, "twin %d may not call command %q", m.Source, m.Command)
+	}
+	if !msgbus.IsBuiltin(m.Command) || m.Command == msgbus.SubscribeCommand { // an event was asked for
+		if refusal := r.refuseCommand(m.Source, m.Command); refusal != nil {
+			return refusal
+		}
 	}
 	switch life := m.Lifetime(r.backlog.Now().Unix()); {
 	case life <= 0:
 		return msgbus.Refuse(msgbus.Expired, "request timeout (expiration reached, %d)", m.Expiration)
 	case life > r.opts.MaxLife:
 		return msgbus.Refuse(msgbus.ExpTooLong, "exp %d is too long: at most %d seconds are allowed here", m.Expiration, int64(r.opts.MaxLife.Seconds()))
+	}
+	return nil
+}
+
+// refuseCommand tells why a twin may not call a command of this one, by the operator's rules.
+func (r *Relay) refuseCommand(twin uint32, cmd string) *msgbus.Refusal {
+	rules := r.rules.Load()
+	switch {
+	case twin == r.opts.Twin:
+		return nil
+	case !r.AdmitsTwin(twin):
+		return notAllowed(twin)
+	case !msgbus.MatchCommand(rules.Expose, cmd):
+		return msgbus.Refuse(msgbus.NotExposed, "command %q cannot be called from remote", cmd)
+	case !rules.Policy.AdmitsCommand(twin, cmd):
+		return msgbus.Refuse(msgbus.CommandNotAllowed, "twin %d may not call command %q", twin, cmd)
 	}
 	return nil
 }

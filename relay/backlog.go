@@ -132,7 +132,11 @@ type Events interface {
 	Subscribed(ctx context.Context) ([]msgbus.Subscription, error)
 	// DueSubscriptions are what other twins must be asked for now, and need not be
 	// asked for any more.
-	DueSubscriptions(ctx context.Context) (due, ended []msgbus.Subscription, err error)
+	DueSubscriptions(ctx context.Context) (due []msgbus.DueSubscription, ended []msgbus.Subscription, err error)
+	// EventRoom tells, twin by twin, how many more events may wait.
+	EventRoom(ctx context.Context, twins []uint32) ([]msgbus.EventRoom, error)
+	// BuryRequests keeps requests of apps of this machine among the dead letters.
+	BuryRequests(ctx context.Context, why *msgbus.Refusal, requests [][]byte) error
 	// Retained are the latest events of own topics, as [msgbus.Message.AppendEvent] writes them.
 	Retained(ctx context.Context, patterns []string) ([]string, error)
 	// Gone are the names of apps that have ended without saying so, each once.

@@ -32,6 +32,23 @@ func (r *Relay) answerBuiltin(m *msgbus.Message, result string) *msgbus.Message 
 // commandsMost is how many commands are told of.
 const commandsMost = 1000
 
+// prepareLists answers who asks what is served.
+func (r *Relay) prepareLists(ctx context.Context, arrivals []*arrival) (err error) {
+	list := ""
+	for _, a := range arrivals {
+		if a.refusal != nil || a.Command != msgbus.CommandsCommand {
+			continue
+		}
+		if list == "" {
+			if list, err = r.listCommands(ctx, a.message.Source); err != nil {
+				return err
+			}
+		}
+		a.result = list
+	}
+	return nil
+}
+
 // listCommands returns what is served here that a twin may call.
 func (r *Relay) listCommands(ctx context.Context, twin uint32) (string, error) {
 	served, err := r.backlog.Commands(ctx, commandsMost)
@@ -43,9 +60,8 @@ func (r *Relay) listCommands(ctx context.Context, twin uint32) (string, error) {
 		Services int    `json:"services"` // that have announced themselves
 	}
 	told := []command{}
-	rules := r.rules.Load()
 	for _, s := range served {
-		if twin == r.opts.Twin || msgbus.MatchCommand(rules.Expose, s.Command) && rules.Policy.AdmitsCommand(twin, s.Command) {
+		if r.refuseCommand(twin, s.Command) == nil {
 			told = append(told, command{s.Command, s.Announced})
 		}
 	}

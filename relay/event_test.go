@@ -217,7 +217,7 @@ func TestDurableEventWaitsForATwinThatIsAway(t *testing.T) {
 func TestSubscriptionLastsAsLongAsItsApp(t *testing.T) {
 	t.Parallel()
 	w := newWire()
-	a, b := run(t, w, 1001), run(t, w, 1002)
+	a, b := run(t, w, 1001), run(t, w, 1002, atOnce)
 	b.want("app-1", 1001, "x")
 	b.want("app-2", 1001, "x")
 	subscribers := func() []string { return a.rdb.ZRange(t.Context(), "msgbus.system.subscribers", 0, -1).Val() }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -29,6 +30,14 @@ func apart(endings []*ending) (final, interim []*ending) {
 // come with them. Nothing else tells a repeat of one, so the signature is noted first; it
 // returns the transfer without it then.
 func (r *Relay) pushInterim(ctx context.Context, t *msgbus.Transfer, interim []*ending) (*msgbus.Transfer, error) {
+	interim = slices.DeleteFunc(interim, func(e *ending) bool {
+		isLarge := len(e.Body) > msgbus.MaxInterim
+		if isLarge {
+			r.observer.MessagesFinished(msgbus.ReplyKind, msgbus.EndDropped, msgbus.TooLarge, 1)
+			r.refusal.Info().Str("msg_id", e.reply.UID).Uint32("twin", e.reply.Source).Str("reason", string(msgbus.TooLarge)).Msg("dropped an interim reply")
+		}
+		return isLarge
+	})
 	if len(interim) == 0 {
 		return t, nil
 	}

@@ -17,7 +17,7 @@ func (r *Relay) handleLocal(ctx context.Context, c *msgbus.Claim) error {
 		}
 		m, err := r.read(c, raw, msgbus.Decode)
 		if err == nil {
-			err = addresses.complete(m)
+			err = addresses.complete(m, len(raw))
 		}
 		if err == nil {
 			err = r.guard(string(c.Queue), func() error {
@@ -66,6 +66,9 @@ func (r *Relay) checkLocal(m *msgbus.Message, size int) error {
 	m.UniqueDestinations()
 	if m.IsOneWay() {
 		m.ReturnQueue, m.Ext.Progress = "", ""
+	}
+	if m.Command == msgbus.EventCommand && size > msgbus.MaxEvent {
+		return msgbus.Refuse(msgbus.TooLarge, "received invalid message: an event of %d bytes on the wire, at most %d are carried", size, msgbus.MaxEvent)
 	}
 	most := r.opts.MaxDestinations
 	if m.Ext != nil && m.Ext.Of > 0 { // its app has not named them all

@@ -83,12 +83,13 @@ type Relay struct {
 	lanes   *lanes
 	sent    *sent
 	// What came to the doors of version 1.
-	requests *gatherer[lot, *arrival]
-	replies  *gatherer[uint32, *single]
-	hasten   throttle
-	observer Observer
-	tracer   Tracer // nil: nobody wants to know
-	held     onset  // expiry is held; for the one goroutine that expires
+	requests  *gatherer[lot, *arrival]
+	replies   *gatherer[uint32, *single]
+	hasten    throttle
+	newcomers newcomers
+	observer  Observer
+	tracer    Tracer // nil: nobody wants to know
+	held      onset  // expiry is held; for the one goroutine that expires
 
 	ready     chan struct{} // closed at the first session
 	readyOnce sync.Once

@@ -314,7 +314,7 @@ for a = first, #ARGV, 9 do
   if not outcome then
     queue = kind ~= 'reply' and queue_of(tonumber(c)) or nil
     outcome = room(queue, kind == 'r' or kind == 'l')
-    if not outcome and effect and not effect_fits(effect, source, KEYS[18], KEYS[19], KEYS[20]) then
+    if not outcome and effect and not effect_fits(effect, source, KEYS[19]) then
       outcome = 'queue_full'
     end
   end
@@ -347,7 +347,7 @@ for _, effect in ipairs(effects) do
   if effect.patterns then
     subscribe(effect, source, KEYS[19])
   else
-    publish(effect, effect.stream and KEYS[20 + ARGV[12] + effect.stream], KEYS[18], KEYS[20])
+    publish(effect, effect.stream and KEYS[20 + ARGV[12] + effect.stream], KEYS[18], KEYS[20], source, own)
   end
 end
 for _, queue in pairs(queues) do
