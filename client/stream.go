@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,12 +43,19 @@ type Stream struct {
 	opts     subscribeOptions
 	rdb      *redis.Client // of its own: it blocks
 	interest *interest
-	last     string // behind which it goes on
-	backlog  bool   // of a group: what this consumer had before comes first
-	claimed  time.Time
+	last     string   // behind which it goes on
 	events   []*Event // read and not taken
 	stop     context.CancelFunc
 	keeping  sync.WaitGroup
+
+	// Of a group. Redis may have handed out what has not come here: at the beginning, and
+	// after each failure, all that this consumer has is looked through.
+	behind  string    // where that goes on, or "" when it is done
+	claimed time.Time // when the look for what others have left began
+	left    string    // where it goes on, or ""
+
+	mu   sync.Mutex
+	held map[string]struct{} // ids of what was read and is not acknowledged; guarded by mu
 }
 
 const (
@@ -76,7 +84,7 @@ func (c *Client) Stream(ctx context.Context, exchange string, opts ...SubscribeO
 	case c.redis == nil:
 		return nil, errors.New("the client of a stream must be one of Open")
 	}
-	s := &Stream{c: c, key: c.prefix + ".system.stream." + exchange, exchange: exchange, opts: o, rdb: connect(c.redis), last: o.after}
+	s := &Stream{c: c, key: c.prefix + ".system.stream." + exchange, exchange: exchange, opts: o, rdb: connect(c.redis), last: o.after, held: make(map[string]struct{})}
 	err := s.begin(ctx)
 	if err == nil && len(o.twins) > 0 {
 		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, s.interestName(), streamsLease)
@@ -92,25 +100,52 @@ func (c *Client) Stream(ctx context.Context, exchange string, opts ...SubscribeO
 	return s, nil
 }
 
-// keepHeld says that this consumer of a group still works on what it has. KEYS 1 the stream;
-// ARGV 1 the group, 2 the consumer, 3 how many at most. It returns how many those are.
-var keepHeld = redis.NewScript(`local held = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], ARGV[2])
-for _, event in ipairs(held) do
-  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, event[1], 'JUSTID')
-end
-return #held`)
+// keepHeld says that this consumer of a group still works on events, unless others have them
+// by now. KEYS 1 the stream; ARGV 1 the group, 2 the consumer, then the ids.
+var keepHeld = redis.NewScript(`for i = 3, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+  end
+end`)
 
 // keep has nobody else get what this consumer works on, however long that takes, until ctx
 // ends.
 func (s *Stream) keep(ctx context.Context) {
 	for pause(ctx, s.c.silence/3) {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		err := keepHeld.Run(call, s.rdb, []string{s.key}, s.opts.group, s.opts.consumer, 2*streamBatch).Err()
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			s.c.log.Warn("events that are worked on may go to another worker", "exchange", s.exchange, "err", err)
+		for ids := range slices.Chunk(s.heldIDs(), streamBatch) {
+			call, cancel := context.WithTimeout(ctx, callTimeout)
+			err := keepHeld.Run(call, s.rdb, []string{s.key}, append([]any{s.opts.group, s.opts.consumer}, ids...)...).Err()
+			cancel()
+			if err != nil && !errors.Is(err, redis.Nil) && ctx.Err() == nil {
+				s.c.log.Warn("events that are worked on may go to another worker", "exchange", s.exchange, "err", err)
+			}
 		}
 	}
+}
+
+func (s *Stream) heldIDs() []any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]any, 0, len(s.held))
+	for id := range s.held {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// hold notes that an event has come here, and reports whether that is news.
+func (s *Stream) hold(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.held[id]
+	s.held[id] = struct{}{}
+	return !known
+}
+
+func (s *Stream) letGo(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, id)
 }
 
 // interestName is the same for all streams of a machine that want the same.
@@ -119,7 +154,7 @@ func (s *Stream) interestName() string { return "stream-" + s.exchange }
 // begin finds out where the stream goes on.
 func (s *Stream) begin(ctx context.Context) error {
 	if s.opts.group != "" {
-		s.backlog = true
+		s.behind = "0"
 		err := s.rdb.XGroupCreateMkStream(ctx, s.key, s.opts.group, s.last).Err()
 		if err != nil && strings.HasPrefix(err.Error(), "BUSYGROUP") {
 			return nil
@@ -172,39 +207,80 @@ func (s *Stream) read(ctx context.Context) error {
 	return nil
 }
 
-// readGroup reads first what this consumer had before it ended, then what others have left,
-// and then what is new.
+// readGroup reads first what this consumer has, then what others have left, and then what is
+// new.
 func (s *Stream) readGroup(ctx context.Context) error {
-	if !s.backlog && time.Since(s.claimed) > s.c.silence/2 {
-		s.claimed = time.Now()
-		left, _, err := s.rdb.XAutoClaim(ctx, &redis.XAutoClaimArgs{
-			Stream: s.key, Group: s.opts.group, Consumer: s.opts.consumer, MinIdle: s.c.silence, Start: "0", Count: streamBatch,
-		}).Result()
-		if err != nil || len(left) > 0 {
-			s.addAll(ctx, left)
+	err := s.readSome(ctx)
+	if err != nil {
+		s.behind = "0"
+	}
+	return err
+}
+
+func (s *Stream) readSome(ctx context.Context) error {
+	switch {
+	case s.behind != "":
+		return s.readHeld(ctx)
+	case s.left != "" || time.Since(s.claimed) > s.c.silence/2:
+		if err := s.readLeft(ctx); err != nil || len(s.events) > 0 {
 			return err
 		}
 	}
-	from, count := ">", int64(1) // the others of the group have time for the rest
-	if s.backlog {
-		from, count = "0", streamBatch
-	}
-	came, err := s.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
-		Group: s.opts.group, Consumer: s.opts.consumer, Streams: []string{s.key, from}, Count: count, Block: streamBlock,
-	}).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	came, err := s.fromGroup(ctx, ">", 1, streamBlock) // the others of the group have time for the rest
+	s.addAll(ctx, came)
+	return err
+}
+
+// readHeld reads what Redis has handed to this consumer.
+func (s *Stream) readHeld(ctx context.Context) error {
+	came, err := s.fromGroup(ctx, s.behind, streamBatch, -1)
+	if err != nil {
 		return err
 	}
-	for _, stream := range came {
-		s.addAll(ctx, stream.Messages)
+	s.behind = ""
+	if len(came) > 0 {
+		s.behind = came[len(came)-1].ID
 	}
-	s.backlog = false
+	s.addAll(ctx, came)
 	return nil
+}
+
+// readLeft takes over what other consumers have left, from where the last look has ended.
+func (s *Stream) readLeft(ctx context.Context) error {
+	if s.left == "" {
+		s.left, s.claimed = "0", time.Now()
+	}
+	came, next, err := s.rdb.XAutoClaim(ctx, &redis.XAutoClaimArgs{
+		Stream: s.key, Group: s.opts.group, Consumer: s.opts.consumer, MinIdle: s.c.silence, Start: s.left, Count: streamBatch,
+	}).Result()
+	if err != nil {
+		return err
+	}
+	if s.left = next; next == "0-0" {
+		s.left = ""
+	}
+	s.addAll(ctx, came)
+	return nil
+}
+
+func (s *Stream) fromGroup(ctx context.Context, from string, count int64, block time.Duration) ([]redis.XMessage, error) {
+	came, err := s.rdb.XReadGroup(ctx, &redis.XReadGroupArgs{
+		Group: s.opts.group, Consumer: s.opts.consumer, Streams: []string{s.key, from}, Count: count, Block: block,
+	}).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return came[0].Messages, nil
 }
 
 func (s *Stream) addAll(ctx context.Context, messages []redis.XMessage) {
 	for _, m := range messages {
-		s.add(ctx, m)
+		if s.hold(m.ID) {
+			s.add(ctx, m)
+		}
 	}
 }
 
@@ -218,6 +294,7 @@ func (s *Stream) add(ctx context.Context, m redis.XMessage) {
 		return
 	}
 	if s.opts.group != "" {
+		s.letGo(m.ID)
 		_ = s.rdb.XAck(ctx, s.key, s.opts.group, m.ID).Err() // or it comes again
 	}
 }
@@ -233,6 +310,7 @@ func (s *Stream) Ack(ctx context.Context, e *Event) error {
 	if err := s.rdb.XAck(ctx, s.key, s.opts.group, e.ID).Err(); err != nil {
 		return fmt.Errorf("acknowledge event %s: %w", e.ID, err)
 	}
+	s.letGo(e.ID)
 	return nil
 }
 

@@ -106,3 +106,69 @@ func (r *rig) held(id string) []redis.XPendingExt {
 	r.must(err)
 	return held
 }
+
+// handOut has Redis hand events to a worker, whose answer is cut off.
+func (r *rig) handOut(consumer string, n int64) {
+	r.Helper()
+	r.must(r.rdb.XReadGroup(r.Context(), &redis.XReadGroupArgs{
+		Group: "workers", Consumer: consumer, Streams: []string{"msgbus.system.stream.jobs", ">"}, Count: n,
+	}).Err())
+}
+
+// A connection breaks while a worker takes an event, and nobody ever works on it, as long as
+// that worker lives.
+//
+// Breaks it: in keepHeld, what XPENDING tells in the place of ARGV.
+func TestAnEventThatNeverArrivedGoesToAnotherWorker(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.c.SetSilence(3 * time.Second)
+	one, two := r.compete("one"), r.compete("two")
+	r.keepEvent(0)
+	held := r.wantNext(one, "jobs/do.0")
+	r.keepEvent(1)
+	r.handOut("one", 1)
+	r.wantNext(two, "jobs/do.1")
+	r.must(one.Ack(r.context(), held))
+}
+
+// A worker that had much to do when it ended gets only the first hundred of it back, and
+// nobody gets the rest.
+//
+// Breaks it: in readHeld, without behind.
+func TestAWorkerThatBeginsAgainGetsAllThatItHad(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const all = 250
+	for n := range all {
+		r.keepEvent(n)
+	}
+	first := r.compete("one")
+	r.wantNext(first, "jobs/do.0")
+	r.must(first.Close())
+	r.handOut("one", all)
+	again := r.compete("one")
+	for n := range all {
+		r.must(again.Ack(r.context(), r.wantNext(again, fmt.Sprintf("jobs/do.%d", n))))
+	}
+	r.keepEvent(all)
+	r.wantNext(again, fmt.Sprintf("jobs/do.%d", all))
+}
+
+// What a dead worker has left is not found behind what others work on.
+//
+// Breaks it: in readLeft, "0" in the place of s.left.
+func TestWhatAWorkerHasLeftIsFoundBehindWhatOthersWorkOn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.must(r.compete("one").Close())
+	const busy = 1200
+	for n := range busy + 1 {
+		r.keepEvent(n)
+	}
+	r.handOut("busy", busy)
+	r.handOut("dead", 1)
+	left := r.rdb.XPendingExt(r.Context(), &redis.XPendingExtArgs{Stream: "msgbus.system.stream.jobs", Group: "workers", Start: "-", End: "+", Count: 1, Consumer: "dead"}).Val()
+	r.must(r.rdb.Do(r.Context(), "XCLAIM", "msgbus.system.stream.jobs", "workers", "dead", 0, left[0].ID, "IDLE", (2 * time.Minute).Milliseconds(), "JUSTID").Err())
+	r.wantNext(r.compete("two"), fmt.Sprintf("jobs/do.%d", busy))
+}
