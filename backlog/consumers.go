@@ -33,8 +33,10 @@ const (
 //
 // Leases survive neither a step of Redis's clock nor a Redis that was away for longer. So
 // for a while after a step it returns a *msgbus.HeldError, and at any time a consumer has
-// to stay without a lease for the grace: one that lives renews it in half of that.
-func (s *Store) GiveBack(ctx context.Context) (msgbus.GivenBack, error) {
+// to stay without a lease for the grace: one that lives renews it in half of that. Then, in
+// the same step and once, the request is pushed that publishes its end: event returns that,
+// or nil for none.
+func (s *Store) GiveBack(ctx context.Context, event func(consumer, cmd string) []byte) (msgbus.GivenBack, error) {
 	from := s.consumersFrom.Load()
 	members, next, err := s.scanConsumers(ctx, from)
 	if err != nil {
@@ -42,7 +44,7 @@ func (s *Store) GiveBack(ctx context.Context) (msgbus.GivenBack, error) {
 	}
 	given := msgbus.GivenBack{}
 	if len(members) > 0 {
-		if given, err = s.giveBack(ctx, members); err != nil {
+		if given, err = s.giveBack(ctx, members, event); err != nil {
 			return given, err
 		}
 	}
@@ -64,41 +66,36 @@ func (s *Store) scanConsumers(ctx context.Context, from uint64) (members []strin
 	return members, next, err
 }
 
-func (s *Store) giveBack(ctx context.Context, members []string) (msgbus.GivenBack, error) {
+func (s *Store) giveBack(ctx context.Context, members []string, event func(consumer, cmd string) []byte) (msgbus.GivenBack, error) {
 	poison := msgbus.Refuse(msgbus.Poison, "three services ended, or were stopped, while they had this request")
 	malformed := msgbus.Refuse(msgbus.Malformed, "the service ended that had taken this, and it is no message that could be counted")
-	keys := []string{s.keys.consumers(), s.keys.served(), s.keys.dead()}
+	keys := []string{s.keys.consumers(), s.keys.served(), s.keys.dead(), s.keys.queue(msgbus.LocalQueue)}
 	args := []any{giveBackMost, giveBackBytes, s.bounds.Load().MaxDead,
 		string(poison.Reason), poison.Text, string(malformed.Reason), malformed.Text, s.opts.Grace.Milliseconds()}
 	for _, member := range members {
-		consumer, cmd, _ := parseConsumer(member) // of what is none these are "", and it has nothing
+		consumer, cmd, ok := parseConsumer(member) // of what is none these are "", and it has nothing
+		var gone []byte
+		if ok {
+			gone = event(consumer, cmd)
+		}
 		keys = append(keys, s.keys.consumer(consumer), s.keys.taken(consumer, cmd), s.keys.command(cmd))
-		args = append(args, member)
+		args = append(args, member, gone)
 	}
-	result, err := s.expiring(ctx, s.scripts.giveBack, keys, args...).Slice()
-	if err == nil && len(result) != 4 {
-		err = fmt.Errorf("%d elements in a script's answer", len(result))
-	}
+	result, err := s.expiring(ctx, s.scripts.giveBack, keys, args...).StringSlice()
 	if err != nil {
 		return msgbus.GivenBack{}, fmt.Errorf("give back what services had taken: %w", err)
 	}
-	returned, err := strconv.Atoi(fmt.Sprint(result[0]))
+	returned, err := strconv.Atoi(result[0])
 	if err != nil {
 		return msgbus.GivenBack{}, fmt.Errorf("give back what services had taken: unexpected number: %w", err)
 	}
 	given := msgbus.GivenBack{Returned: returned, More: result[1] != ""}
-	buried := texts(result[2])
-	for i := 0; i+1 < len(buried); i += 2 {
+	for i := 2; i+1 < len(result); i += 2 {
 		why := poison
-		if buried[i] != string(poison.Reason) {
+		if result[i] != string(poison.Reason) {
 			why = malformed
 		}
-		given.Buried = append(given.Buried, msgbus.Buried{Why: why, Message: buried[i+1]})
-	}
-	for _, member := range texts(result[3]) {
-		if consumer, cmd, ok := parseConsumer(member); ok {
-			given.Gone = append(given.Gone, msgbus.Consumer{Name: consumer, Command: cmd})
-		}
+		given.Buried = append(given.Buried, msgbus.Buried{Why: why, Message: result[i+1]})
 	}
 	if returned > 0 {
 		s.opts.Observer.RequestsReturned(returned)

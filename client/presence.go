@@ -47,7 +47,7 @@ type holder struct {
 
 // Announce takes a name, words with dots between them such as `runner.7`, until Close. Who
 // has it already loses it: the newer one has it. When the app dies, its name is free within
-// 20 seconds, and the relay tells. info is JSON for those who want to know more.
+// 15 seconds, and the relay tells so some 10 seconds later. info is JSON for those who want to know more.
 func (c *Client) Announce(ctx context.Context, name string, info any) (*Presence, error) {
 	switch {
 	case !msgbus.ValidTopic("msgbus/presence.up." + name):
@@ -106,11 +106,12 @@ func (p *Presence) tell(ctx context.Context, what string) error {
 }
 
 // renewPresence and freePresence do nothing when another one has the name. KEYS 1 the name's
-// value, of freePresence 2 the names; ARGV 1 the value, 2 ms or the name. They return 1 when
+// value, 2 the names; ARGV 1 the value, 2 the name, of renewPresence 3 ms. They return 1 when
 // it was ours.
 var (
 	renewPresence = redis.NewScript(`if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])`)
+redis.call('ZADD', KEYS[2], 0, ARGV[2])
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])`)
 	freePresence = redis.NewScript(`if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('ZREM', KEYS[2], ARGV[2])
 return redis.call('DEL', KEYS[1])`)
@@ -141,7 +142,7 @@ func (p *Presence) keep(ctx context.Context) {
 func (p *Presence) renew(ctx context.Context) (isOurs bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	n, err := renewPresence.Run(ctx, p.c.rdb, []string{p.key()}, p.value, presenceLease.Milliseconds()).Int()
+	n, err := renewPresence.Run(ctx, p.c.rdb, []string{p.key(), p.registry()}, p.value, p.name, presenceLease.Milliseconds()).Int()
 	if err != nil || n == 1 {
 		return n == 1, err
 	}

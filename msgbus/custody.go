@@ -223,16 +223,9 @@ type Chores struct {
 // A GivenBack is what became of requests whose services ended before they had dealt with
 // them.
 type GivenBack struct {
-	Returned int        // are in their queues again
-	Buried   []Buried   // are among the dead letters
-	Gone     []Consumer // whose leases were found gone, each told once
-	More     bool       // there may be others, which wait for the next step
-}
-
-// A Consumer is a service that has announced itself for a command.
-type Consumer struct {
-	Name    string
-	Command string
+	Returned int      // are in their queues again
+	Buried   []Buried // are among the dead letters
+	More     bool     // there may be others, which wait for the next step
 }
 
 // A Buried is a request among the dead letters of which nobody has told its source.

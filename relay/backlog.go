@@ -41,7 +41,8 @@ type Backlog interface {
 	TakeStock(ctx context.Context) error
 	// GiveBack gives requests back to their queues, a step's worth, whose services ended
 	// before they had dealt with them. It returns a *msgbus.HeldError as Due does.
-	GiveBack(ctx context.Context) (msgbus.GivenBack, error)
+	// With event it makes the request that publishes a service's end, which it pushes.
+	GiveBack(ctx context.Context, event func(consumer, cmd string) []byte) (msgbus.GivenBack, error)
 	// Serving tells who serves some commands, in their order.
 	Serving(ctx context.Context, commands []string) ([]msgbus.Service, error)
 	// Commands returns those that are served, at most `most`.
@@ -139,8 +140,9 @@ type Events interface {
 	BuryRequests(ctx context.Context, why *msgbus.Refusal, requests [][]byte) error
 	// Retained are the latest events of own topics, as [msgbus.Message.AppendEvent] writes them.
 	Retained(ctx context.Context, patterns []string) ([]string, error)
-	// Gone are the names of apps that have ended without saying so, each once.
-	Gone(ctx context.Context) ([]string, error)
+	// Gone forgets the names of apps that have ended without saying so, and pushes for each
+	// what event makes, in one step. It returns a *msgbus.HeldError as Due does.
+	Gone(ctx context.Context, event func(name string) []byte) (int, error)
 	// PushLocal pushes requests of the relay's own.
 	PushLocal(ctx context.Context, requests [][]byte) error
 }

@@ -15,42 +15,26 @@ const (
 	twinBack     = "msgbus/twin.back."     // a twin
 )
 
-// ownEvent is an event that the relay itself publishes, and whether it can be one: names may
+// ownEvent is an event that the relay itself publishes, or nil if the topic is none: names may
 // be some program's of this machine. Without twins it goes to all that want it.
-func (r *Relay) ownEvent(topic, data string, twins ...uint32) (request []byte, ok bool) {
+func (r *Relay) ownEvent(topic, data string, twins ...uint32) []byte {
 	if !msgbus.ValidTopic(topic) {
-		return nil, false
+		return nil
 	}
 	m := r.ownRequest(msgbus.EventCommand, data, twins...)
 	m.Ext.Topic = topic
-	return m.AppendWire(nil), true
+	return m.AppendWire(nil)
 }
 
 // tellWhoHasGone publishes which apps have ended without saying so.
 func (r *Relay) tellWhoHasGone(ctx context.Context) error {
-	names, err := r.backlog.Gone(ctx)
-	if err != nil {
-		return err
-	}
-	var requests [][]byte
-	for _, name := range names {
-		if event, ok := r.ownEvent(presenceDown+name, ""); ok {
-			requests = append(requests, event)
-		}
-	}
-	return r.backlog.PushLocal(ctx, requests)
+	_, err := r.backlog.Gone(ctx, func(name string) []byte { return r.ownEvent(presenceDown+name, "") })
+	return err
 }
 
-// tellServicesGone publishes which services have ended without saying so.
-func (r *Relay) tellServicesGone(ctx context.Context, gone []msgbus.Consumer) error {
-	var requests [][]byte
-	for _, c := range gone {
-		data := encoded(map[string]string{"consumer": c.Name})
-		if event, ok := r.ownEvent(serviceDown+c.Command, data); ok {
-			requests = append(requests, event)
-		}
-	}
-	return r.backlog.PushLocal(ctx, requests)
+// serviceGone is the event that tells that a service has ended without saying so.
+func (r *Relay) serviceGone(consumer, cmd string) []byte {
+	return r.ownEvent(serviceDown+cmd, encoded(map[string]string{"consumer": consumer}))
 }
 
 // tellOfTwin publishes on this machine that a twin cannot be joined, or can again. Twins
@@ -59,8 +43,7 @@ func (r *Relay) tellOfTwin(ctx context.Context, what string, twin uint32) {
 	topic := what + strconv.FormatUint(uint64(twin), 10)
 	here, err := r.backlog.Listeners(ctx, []string{topic})
 	if err == nil && here[0].Count > 0 {
-		event, _ := r.ownEvent(topic, "", r.opts.Twin)
-		err = r.backlog.PushLocal(ctx, [][]byte{event})
+		err = r.backlog.PushLocal(ctx, [][]byte{r.ownEvent(topic, "", r.opts.Twin)})
 	}
 	if err != nil {
 		r.log.Debug().Err(err).Uint32("twin", twin).Msg("could not tell of a twin")

@@ -11,7 +11,7 @@ import (
 // Nobody notices that the only one who did a work has died.
 func TestAppThatEndsIsMissed(t *testing.T) {
 	t.Parallel()
-	a := run(t, newWire(), 1001)
+	a := run(t, newWire(), 1001, atOnce)
 	gone := a.listen("msgbus/presence.#")
 	a.rdb.ZAdd(t.Context(), "msgbus.system.presence", redis.Z{Member: "runner.7"}, redis.Z{Member: "runner.8"}, redis.Z{Member: "no name"})
 	a.rdb.Set(t.Context(), "msgbus.system.presence.runner.8", "{}", time.Minute)
@@ -31,7 +31,7 @@ func TestAppThatEndsIsMissed(t *testing.T) {
 // again and again.
 func TestServiceThatEndsWithoutAWordIsMissedOnce(t *testing.T) {
 	t.Parallel()
-	a := run(t, newWire(), 1001)
+	a := run(t, newWire(), 1001, atOnce)
 	gone := a.listen("msgbus/service.#")
 	a.rdb.ZAdd(t.Context(), "msgbus.system.consumers", redis.Z{Member: "c1 render"}, redis.Z{Member: "c1 no topic"}, redis.Z{Member: "c2 store"})
 	a.rdb.Set(t.Context(), "msgbus.system.consumer.c2", "{}", time.Minute)

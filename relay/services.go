@@ -16,12 +16,9 @@ const giveBackSteps = 64
 // and tells the sources of those that end there.
 func (r *Relay) giveBack(ctx context.Context) error {
 	for range giveBackSteps {
-		given, err := r.backlog.GiveBack(ctx)
+		given, err := r.backlog.GiveBack(ctx, r.serviceGone)
 		if err != nil {
 			return err
-		}
-		if err := r.tellServicesGone(ctx, given.Gone); err != nil {
-			r.log.Debug().Err(err).Msg("could not tell which services have gone")
 		}
 		if given.Returned > 0 {
 			r.refusal.Warn().Int("requests", given.Returned).Msg("services ended, or were silent for too long, and what they had taken goes to others")

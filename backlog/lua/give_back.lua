@@ -8,14 +8,18 @@
 -- A consumer is forgotten only when its list is empty and long after its end: Redis may
 -- yet serve the BLMOVE of a process that was stopped.
 --
--- KEYS 1 hold, 2 consumers, 3 served commands, 4 dead letters, then for each consumer its
---      lease, its list and the queue of its command
+-- An event tells once that a consumer has gone for good, as far as one can tell, in the step
+-- that finds it: half a ms in the score says that it is told.
+--
+-- KEYS 1 hold, 2 consumers, 3 served commands, 4 dead letters, 5 the local queue, then for
+--      each consumer its lease, its list and the queue of its command
 -- ARGV 1 to 3 see held, 4 longest life in ms, 5 most messages, 6 most bytes, 7 bound of
 --      the dead letters, 8 reason and 9 detail of what came back too often, 10 reason and
---      11 detail of what is no message, 12 ms from when a lease was found gone, then
---      each consumer as it stands in KEYS 2
--- Returns {how many went back, '1' when there are more, of each that was buried its reason
--- and itself, the consumers whose leases were found gone now}; the errors STEPPED and HELD.
+--      11 detail of what is no message, 12 ms from when a lease was found gone, then for
+--      each consumer itself, as it stands in KEYS 2, and the request that publishes its end,
+--      '' for none
+-- Returns {how many went back, '1' when there are more, then of each that was buried its
+-- reason and itself}; the errors STEPPED and HELD.
 
 local wait = held()
 if wait then
@@ -26,7 +30,7 @@ local LEASE_MOST_MS = 60000 -- one that is longer is of before Redis's clock was
 local KEPT_MS = 3600000     -- how long an ended consumer is looked after
 
 local left, bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
-local given, buried, gone, full = 0, {}, {}, false
+local given, buried, full = 0, {}, false
 local dead = redis.call('TYPE', KEYS[4])['ok']
 local can_bury = dead == 'stream' or dead == 'none'
 
@@ -99,10 +103,18 @@ local function note_announced(consumer)
   end
 end
 
+-- tell publishes that a consumer has gone, and notes that it has been told.
+local function tell(consumer, ended, event)
+  redis.call('ZADD', KEYS[2], int(ended) .. '.5', consumer)
+  if event ~= '' and is_list(KEYS[5]) then
+    redis.call('RPUSH', KEYS[5], event)
+  end
+end
+
 make_room(KEYS[2])
-for i = 13, #ARGV do
-  local first = 5 + (i - 13) * 3
-  local consumer, lease, list, queue = ARGV[i], unpack(KEYS, first, first + 2)
+for i = 13, #ARGV, 2 do
+  local first = 6 + (i - 13) / 2 * 3
+  local consumer, event, lease, list, queue = ARGV[i], ARGV[i + 1], unpack(KEYS, first, first + 2)
   local ended = tonumber(redis.call('ZSCORE', KEYS[2], consumer) or nil)
   if not ended then
     -- It has stopped since it was looked up.
@@ -113,19 +125,21 @@ for i = 13, #ARGV do
     note_announced(consumer)
   else
     if ended <= 0 or ended > now then
-      if ended <= 0 then
-        gone[#gone + 1] = consumer
-      end
       ended = now
       redis.call('ZADD', KEYS[2], int(now), consumer)
     end
-    local for_ms = now - ended
-    if for_ms >= tonumber(ARGV[12]) and emptied(list, queue) and for_ms > KEPT_MS then
-      redis.call('ZREM', KEYS[2], consumer)
+    local gone = now - ended
+    if gone >= tonumber(ARGV[12]) then
+      if ended % 1 == 0 then
+        tell(consumer, ended, event)
+      end
+      if emptied(list, queue) and gone > KEPT_MS then
+        redis.call('ZREM', KEYS[2], consumer)
+      end
     end
   end
   if full then
     break
   end
 end
-return {int(given), full and '1' or '', buried, gone}
+return {int(given), full and '1' or '', unpack(buried)}
