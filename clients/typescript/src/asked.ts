@@ -2,7 +2,10 @@ import { BusError, busError, errorOfReply } from "./errors.js";
 import { textOf } from "./redis.js";
 import { decodeData, isObject, type Message } from "./wire.js";
 
-/** What one twin says to a request that several were asked. */
+/**
+ * What one twin says to a request that several were asked. `twin` is 0 where a group could
+ * not be asked, or nobody of it answers.
+ */
 export type Answer<Out = unknown> = { twin: number; ok: true; data: Out } | { twin: number; ok: false; error: BusError };
 
 /**
@@ -30,17 +33,23 @@ export interface Interim {
  * answered. Each twin has one answer, an error if nothing else comes.
  */
 export class Asked {
-  readonly #twins: Set<number>; // that have not answered
+  readonly #twins: Set<number>; // that were named and have not answered
+  #others: number; // twins that the relay alone knows and that have not answered; Infinity until it has said how many
   readonly #seqs = new Map<number, number>(); // by twin asked: of its latest interim reply, 0 before
+  readonly #answered = new Set<number>();
   readonly #answers: Answer[] = []; // that nobody has fetched
   readonly #onInterim: (interim: Interim) => void;
   readonly #onEnd: () => void;
   #aborted: { reason: unknown } | undefined;
   #wake = () => {};
 
-  /** onEnd is called once, when nothing more is waited for. */
+  /**
+   * onEnd is called once, when nothing more is waited for. Where no twins are named, the
+   * relay knows them, and says in its answers how many they are.
+   */
   constructor(twins: Iterable<number>, onInterim: (interim: Interim) => void, onEnd: () => void) {
     this.#twins = new Set(twins);
+    this.#others = this.#twins.size === 0 ? Infinity : 0;
     for (const twin of this.#twins) this.#seqs.set(twin, 0);
     this.#onInterim = onInterim;
     this.#onEnd = onEnd;
@@ -50,18 +59,20 @@ export class Asked {
   take(reply: Message): void {
     const twin = reply.src;
     if (reply.ext?.status !== undefined) {
-      if (this.#twins.has(twin) && this.#isNew(twin, reply.ext.seq ?? 0)) this.#onInterim(interimOf(reply));
-    } else if (reply.err !== "" && (reply.uid === "" || !this.#seqs.has(twin))) {
+      if (this.#isAwaited(twin) && this.#isNew(twin, reply.ext.seq ?? 0)) this.#onInterim(interimOf(reply));
+    } else if (reply.err !== "" && (reply.uid === "" || (this.#others === 0 && !this.#seqs.has(twin)))) {
       // The relay gave it no name, and its own twin as the source: it refused it as a whole.
       this.fail((each) => errorOfReply(reply, each));
-    } else if (this.#twins.has(twin)) {
+    } else if (this.#isAwaited(twin)) {
+      if (this.#others === Infinity) this.#others = Math.max(reply.ext?.of ?? 1, 1);
       this.#end(answerOf(reply));
     }
   }
 
   /** Ends what is still waited for with an error. */
   fail(error: (twin: number) => BusError): void {
-    for (const twin of this.#twins) this.#end({ twin, ok: false, error: error(twin) });
+    if (this.#others > 0) this.#others = 1; // nobody knows which they are
+    for (const twin of this.#others > 0 ? [0] : [...this.#twins]) this.#end({ twin, ok: false, error: error(twin) });
   }
 
   /** Ends it all: nobody wants it any more. */
@@ -78,7 +89,7 @@ export class Asked {
     for (;;) {
       if (this.#aborted !== undefined) throw this.#aborted.reason;
       const answer = this.#answers.shift();
-      if (answer !== undefined || this.#twins.size === 0) return answer;
+      if (answer !== undefined || this.#isDone) return answer;
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
@@ -87,6 +98,14 @@ export class Asked {
   drop(): void {
     this.#answers.length = 0;
     this.#forget();
+  }
+
+  get #isDone(): boolean {
+    return this.#twins.size === 0 && this.#others === 0;
+  }
+
+  #isAwaited(twin: number): boolean {
+    return this.#twins.has(twin) || (this.#others > 0 && !this.#answered.has(twin));
   }
 
   /** One may come twice. Counting begins anew when another service has the request. */
@@ -98,15 +117,17 @@ export class Asked {
   }
 
   #end(answer: Answer): void {
-    this.#twins.delete(answer.twin);
+    if (!this.#twins.delete(answer.twin)) this.#others--;
+    this.#answered.add(answer.twin);
     this.#answers.push(answer);
-    if (this.#twins.size === 0) this.#onEnd();
+    if (this.#isDone) this.#onEnd();
     this.#wake();
   }
 
   #forget(): void {
-    if (this.#twins.size > 0) {
+    if (!this.#isDone) {
       this.#twins.clear();
+      this.#others = 0;
       this.#onEnd();
     }
     this.#wake();

@@ -1,11 +1,16 @@
-import { randomUUID } from "node:crypto";
-
-import { Asked, type Answer, type Interim } from "./asked.js";
+import type { Answer } from "./asked.js";
+import { cancelCommand, type Unwanted } from "./cancel.js";
+import type { Core } from "./core.js";
 import { busError, type BusError } from "./errors.js";
-import { Inbox } from "./inbox.js";
-import { asError, destroy, notPushed, openCommands, type Endpoint, type Redis } from "./redis.js";
+import type { Feed } from "./feed.js";
+import { Listener } from "./listener.js";
+import { ofCalls, twinsOf, type CallOptions, type NotifyOptions, type PublishOptions } from "./options.js";
+import { Presence, present } from "./presence.js";
+import { destroy, openCommands, type Endpoint } from "./redis.js";
+import { Requester } from "./requester.js";
 import { Server, type Handlers, type ServeOptions } from "./server.js";
-import { encodeData, maxTimer_ms, newRequest, type Ext, type Message } from "./wire.js";
+import { Stream, type StreamOptions } from "./stream.js";
+import { Subscription, type SubscribeOptions } from "./subscription.js";
 
 /** How to open a {@link Client}. */
 export interface ClientOptions {
@@ -23,38 +28,13 @@ export interface ClientOptions {
   onError?: (error: Error) => void;
 }
 
-/** How a request is sent. */
-export interface NotifyOptions {
-  /**
-   * milliseconds that the request may live, in whole seconds rounded up; without it a
-   * minute, and an hour where nobody waits for an answer
-   */
-  expire?: number;
-  /**
-   * how often to try again when a twin cannot be joined, after 1 s, 2 s and so on up to
-   * 20 s; without it 3, and until it expires where nobody waits for an answer
-   */
-  retries?: number;
-  /** anything JSON up to 4 KiB, which the service sees, too */
-  tag?: unknown;
-  /** fail at once, with the reason `no_service`, where nobody serves the command */
-  mandatory?: boolean;
+/** What became of an event that was counted. */
+export interface Published {
+  /** to how many connections it was given, at all twins that want it */
+  listeners: number;
+  /** of twins that did not get it */
+  errors: BusError[];
 }
-
-/** How a request is sent and its answer waited for. */
-export interface CallOptions extends NotifyOptions {
-  /** ends the wait: the call rejects with its reason. The service may do the work all the same */
-  signal?: AbortSignal;
-  /** hears of what services say before their answer, in the order in which it comes */
-  onProgress?: (interim: Interim) => void;
-}
-
-const ofCalls = { expire: 60_000, retries: 3 };
-const ofNotifications = { expire: 3_600_000, retries: 1_000 }; // in an hour nobody tries as often
-const maxTwin = 2 ** 32 - 1;
-const maxTag_bytes = 4 << 10;
-/** A relay has answered, if with an error, so long after the deadline. */
-const grace_ms = 10_000;
 
 /**
  * An app's, or a service's, connection to the bus: to the Redis of its machine.
@@ -63,25 +43,22 @@ const grace_ms = 10_000;
  * that wait for their answer go on waiting, and services take up where they were.
  */
 export class Client implements AsyncDisposable {
-  readonly #at: Endpoint;
-  readonly #prefix: string;
-  readonly #commands: Redis;
-  readonly #inbox: Inbox;
+  readonly #core: Core;
   readonly #servers = new Set<Server>();
-  #closing = false;
-  #closed = false;
+  readonly #presences = new Set<Presence>();
+  readonly #feeds = new Set<Feed<unknown>>();
+  #closing: Promise<void> | undefined;
 
-  private constructor(at: Endpoint, prefix: string, commands: Redis) {
-    this.#at = at;
-    this.#prefix = prefix;
-    this.#commands = commands;
-    this.#inbox = new Inbox(at, prefix);
+  private constructor(core: Core) {
+    this.#core = core;
   }
 
   /** @throws BusError with the reason `storage_failed` if Redis cannot be reached. */
   static async open(options: ClientOptions = {}): Promise<Client> {
     const at: Endpoint = { url: options.redis ?? "redis://127.0.0.1:6379", onError: options.onError ?? (() => {}) };
-    return new Client(at, options.prefix ?? "msgbus", await openCommands(at));
+    const prefix = options.prefix ?? "msgbus";
+    const commands = await openCommands(at);
+    return new Client({ at, prefix, commands, requester: new Requester(at, prefix, commands), listener: new Listener(at, prefix) });
   }
 
   /**
@@ -104,31 +81,17 @@ export class Client implements AsyncDisposable {
    * @throws as {@link call} does, but for errors of one twin.
    */
   async *callAll<Out = unknown>(twins: Iterable<number>, cmd: string, data?: unknown, options: CallOptions = {}): AsyncGenerator<Answer<Out>, void, void> {
-    const { signal } = options;
-    signal?.throwIfAborted();
-    const dst = destinations(twins);
-    if (dst.length === 0) return;
+    options.signal?.throwIfAborted();
+    const dst = twinsOf(twins);
+    if (dst.length > 0) yield* this.#core.requester.ask<Out>({ cmd, data, dst }, options, ofCalls);
+  }
 
-    const id = randomUUID();
-    const ext: Ext = { ...extOf(options), id };
-    if (options.onProgress !== undefined) ext.progress = this.#inbox.interim;
-    const request = newRequest({ cmd, dst, ret: this.#inbox.name, dat: encodeData(data), ext, ...lifeOf(options, ofCalls) });
-    const asked = new Asked(dst, (interim) => this.#tell(options, interim), () => end());
-    const tooLate = setTimeout(() => asked.fail(silence), Math.min(request.exp * 1000 + grace_ms, maxTimer_ms));
-    const abort = () => asked.abort(signal?.reason);
-    const end = () => {
-      this.#inbox.forget(id);
-      clearTimeout(tooLate);
-      signal?.removeEventListener("abort", abort);
-    };
-    signal?.addEventListener("abort", abort);
-    this.#inbox.expect(id, asked); // before it is sent: an answer may be faster than Redis's own
-    try {
-      await this.#push(request);
-      for (let answer; (answer = await asked.next()) !== undefined; ) yield answer as Answer<Out>;
-    } finally {
-      asked.drop();
-    }
+  /**
+   * Asks all twins of a group, as {@link callAll} does. A group is a set of twins in Redis,
+   * `<prefix>.system.group.<name>`; of one that is empty comes one answer, an error.
+   */
+  callGroup<Out = unknown>(group: string, cmd: string, data?: unknown, options: CallOptions = {}): AsyncGenerator<Answer<Out>, void, void> {
+    return this.#core.requester.ask<Out>({ cmd, data, ext: { group } }, options, ofCalls);
   }
 
   /**
@@ -138,10 +101,87 @@ export class Client implements AsyncDisposable {
    * @throws BusError if Redis is away.
    */
   async notify(twins: Iterable<number>, cmd: string, data?: unknown, options: NotifyOptions = {}): Promise<void> {
-    const dst = destinations(twins);
-    if (dst.length === 0) return;
-    const ext: Ext = { ...extOf(options), oneway: true };
-    await this.#push(newRequest({ cmd, dst, ret: "", dat: encodeData(data), ext, ...lifeOf(options, ofNotifications) }));
+    const dst = twinsOf(twins);
+    if (dst.length > 0) await this.#core.requester.send({ cmd, data, dst }, options);
+  }
+
+  /**
+   * Asks the services of a twin to stop what apps of this machine have asked for. A request
+   * still ends as any other does: with an error of the reason `cancelled` if its service
+   * heeds it in time, and otherwise with its answer.
+   * @throws BusError if Redis is away.
+   */
+  async cancel(twin: number, cmd: string, what: Unwanted): Promise<void> {
+    await this.notify([twin], cancelCommand, { cmd, ...what });
+  }
+
+  /**
+   * Tells of something under a topic: words with dots between them, such as
+   * `task.finished.17`, in front of which an exchange may stand, as in `task/run.17`. Who
+   * listens hears it, on this machine and at the twins that want it. It resolves when Redis
+   * has the event. Nobody need listen: then it is lost, unless it is `durable` or `retain`ed.
+   * @throws BusError if Redis is away.
+   */
+  async publish(topic: string, data?: unknown, options: PublishOptions = {}): Promise<void> {
+    await this.#core.requester.publish(topic, data, options);
+  }
+
+  /**
+   * As {@link publish}, and waits until all twins that want the event have it. That nobody
+   * listens is no error.
+   */
+  async publishCounted(topic: string, data?: unknown, options: PublishOptions & { signal?: AbortSignal } = {}): Promise<Published> {
+    const published: Published = { listeners: 0, errors: [] };
+    for await (const answer of this.#core.requester.publishTo(topic, data, options)) {
+      if (answer.ok) published.listeners += answer.data.listeners;
+      // It has ceased to want it, and the own relay did not know yet.
+      else if (answer.error.reason !== "not_subscribed") published.errors.push(answer.error);
+    }
+    return published;
+  }
+
+  /**
+   * Hears what is published under the topics that match a pattern, from when it resolves
+   * on: `*` stands for one word of the topic, `#` for any number of them. What is published
+   * while Redis is away is lost, as `lost` of the next event tells; {@link stream} loses
+   * nothing that is durable. All subscriptions of a client share one connection.
+   *
+   *     for await (const event of await bus.subscribe("task.finished.*", { from: [1002] })) …
+   *
+   * @throws BusError if Redis is away, or a twin of `from` refuses or, without `within`, is away.
+   */
+  subscribe<Data = unknown>(pattern: string, options: SubscribeOptions = {}): Promise<Subscription<Data>> {
+    return this.#start((onStart) => Subscription.start<Data>(this.#core, pattern, options, onStart(this.#feeds)));
+  }
+
+  /**
+   * Reads the durable events of an exchange, those of topics `<exchange>/…`, or of topics
+   * without an exchange with `""`: also those from before, of which the latest 10,000 or a
+   * few more are kept. It has a connection of its own.
+   * @throws BusError as {@link subscribe} does.
+   */
+  stream<Data = unknown>(exchange: string, options: StreamOptions = {}): Promise<Stream<Data>> {
+    return this.#start((onStart) => Stream.start<Data>(this.#core, exchange, options, onStart(this.#feeds)));
+  }
+
+  /**
+   * Takes a name, words with dots between them such as `runner.7`, until it is closed. Who
+   * has it already loses it. Events tell of it: `msgbus/presence.up.<name>`, `.down.` and
+   * `.replaced.`, with what `info` says as their data. When the app dies, its name is free
+   * within 20 s, and the relay tells.
+   * @param info anything JSON, for those who want to know more
+   * @throws BusError if Redis is away.
+   */
+  announce(name: string, info?: unknown): Promise<Presence> {
+    return this.#start((onStart) => Presence.take(this.#core, name, info, onStart(this.#presences)));
+  }
+
+  /**
+   * Who has a name on this machine: what he says of himself, and `undefined` where nobody has it.
+   * @throws BusError if Redis is away.
+   */
+  present(name: string): Promise<{ info: unknown } | undefined> {
+    return present(this.#core, name);
   }
 
   /**
@@ -153,66 +193,38 @@ export class Client implements AsyncDisposable {
    * @param handlers by command; what one returns is the answer, as JSON
    */
   serve(handlers: Handlers, options: ServeOptions = {}): Server {
-    if (this.#closing) throw busError("closed", "the client is closed");
-    const server = new Server(this.#at, this.#commands, this.#prefix, handlers, options, () => this.#servers.delete(server));
+    if (this.#closing !== undefined) throw busError("closed", "the client is closed");
+    const server = new Server(this.#core, handlers, options, () => this.#servers.delete(server));
     this.#servers.add(server);
     return server;
   }
 
-  /** Stops what it serves, as {@link Server.stop} does, and rejects the calls that still wait. */
-  async close(): Promise<void> {
-    this.#closing = true;
-    await Promise.all([...this.#servers].map((server) => server.stop())); // their handlers may still call
-    this.#closed = true;
-    this.#inbox.close();
-    destroy(this.#commands);
+  /**
+   * Stops what it serves, as {@link Server.stop} does, gives up its names, ends its
+   * subscriptions and streams, and rejects the calls that still wait.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
-  async #push(request: Message): Promise<void> {
-    if (this.#closed) throw busError("closed", "the client is closed");
-    try {
-      await this.#commands.rPush(`${this.#prefix}.system.local`, JSON.stringify(request));
-    } catch (cause) {
-      if (this.#closed) throw busError("closed", "the client was closed: it is not known whether the request was sent", { cause });
-      throw notPushed(this.#at, cause);
-    }
+  async #close(): Promise<void> {
+    await Promise.all([...this.#servers].map((server) => server.stop())); // their handlers may still call
+    await Promise.all([...this.#presences, ...this.#feeds].map((each) => each.close()));
+    this.#core.requester.close();
+    destroy(this.#core.commands);
   }
 
-  /** What goes wrong in the app's own function must not end what others wait for. */
-  #tell(options: CallOptions, interim: Interim): void {
-    try {
-      options.onProgress?.(interim);
-    } catch (thrown) {
-      this.#at.onError(asError(thrown));
-    }
+  /** Starts something that ends with the client, if not before. */
+  async #start<T>(start: (onStart: <E>(all: Set<E>) => (one: E) => () => void) => Promise<T>): Promise<T> {
+    if (this.#closing !== undefined) throw busError("closed", "the client is closed");
+    return start((all) => (one) => {
+      all.add(one);
+      return () => all.delete(one);
+    });
   }
-}
-
-/** A twin that is named twice is asked once. */
-function destinations(twins: Iterable<number>): number[] {
-  const all = [...new Set(twins)];
-  for (const twin of all) if (!Number.isInteger(twin) || twin < 0 || twin > maxTwin) throw new RangeError(`${twin} is no twin`);
-  return all;
-}
-
-function lifeOf(options: NotifyOptions, otherwise: { expire: number; retries: number }): { exp: number; try: number } {
-  return { exp: Math.max(1, Math.ceil((options.expire ?? otherwise.expire) / 1000)), try: options.retries ?? otherwise.retries };
-}
-
-function extOf(options: NotifyOptions): Ext {
-  const ext: Ext = {};
-  if (options.tag !== undefined) {
-    if (Buffer.byteLength(JSON.stringify(options.tag)) > maxTag_bytes) throw new RangeError(`tag is longer than ${maxTag_bytes} bytes of JSON`);
-    ext.tag = options.tag;
-  }
-  if (options.mandatory === true) ext.mandatory = true;
-  return ext;
-}
-
-function silence(twin: number): BusError {
-  return busError("no_answer", `nothing came from twin ${twin}, nor from the relay: is msgbusd running on this Redis?`, { twin });
 }

@@ -1,12 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 
+import { lease_ms, type Core } from "./core.js";
+import { asError } from "./redis.js";
+import { isTopic } from "./topic.js";
 import { now_s } from "./wire.js";
-import type { Redis } from "./redis.js";
-
-/** How often a consumer says that it lives. */
-export const renewEvery_ms = 5_000;
-const lease_ms = 15_000;
 
 /**
  * This process as the relay knows it. While its lease lasts, what it has taken is its
@@ -14,14 +12,14 @@ const lease_ms = 15_000;
  */
 export class Consumer {
   readonly name = randomUUID();
-  readonly #redis: Redis;
+  readonly #core: Core;
   readonly #prefix: string;
   readonly #commands: readonly string[];
   readonly #about = JSON.stringify({ host: hostname(), pid: process.pid, since: now_s() });
 
-  constructor(redis: Redis, prefix: string, commands: readonly string[]) {
-    this.#redis = redis;
-    this.#prefix = prefix;
+  constructor(core: Core, commands: readonly string[]) {
+    this.#core = core;
+    this.#prefix = core.prefix;
     this.#commands = commands;
   }
 
@@ -35,23 +33,35 @@ export class Consumer {
     return `${this.#prefix}.system.taken.${this.name}.${cmd}`;
   }
 
-  /** Says that it serves, and lives. */
+  /** Says that it serves, and lives. Events tell that it has come, also when it was taken for gone meanwhile. */
   async announce(): Promise<void> {
-    await this.#redis
+    const [, before] = await this.#core.commands
       .multi()
       .zAdd(this.#registry, this.#members.map((value) => ({ score: 0, value })))
-      .set(this.#lease, this.#about, { expiration: { type: "PX", value: lease_ms } })
+      .set(this.#lease, this.#about, { expiration: { type: "PX", value: lease_ms }, GET: true })
       .exec();
+    if (before === null) await this.#tell("up");
   }
 
   /** Gives back what it has taken of a command, to the head of the queue in its order. */
   async giveBack(cmd: string): Promise<void> {
-    while ((await this.#redis.lMove(this.taken(cmd), this.queue(cmd), "RIGHT", "LEFT")) !== null);
+    while ((await this.#core.commands.lMove(this.taken(cmd), this.queue(cmd), "RIGHT", "LEFT")) !== null);
   }
 
   /** Says that it serves no more. All must have been given back. */
   async withdraw(): Promise<void> {
-    await this.#redis.multi().del(this.#lease).zRem(this.#registry, this.#members).exec();
+    await this.#core.commands.multi().del(this.#lease).zRem(this.#registry, this.#members).exec();
+    await this.#tell("down");
+  }
+
+  /** Who does not hear of it sees it when it asks who serves. */
+  async #tell(what: "up" | "down"): Promise<void> {
+    const topics = this.#commands.map((cmd) => `msgbus/service.${what}.${cmd}`).filter(isTopic); // no topic can name some commands
+    try {
+      await Promise.all(topics.map((topic) => this.#core.requester.publish(topic, { consumer: this.name }, {})));
+    } catch (error) {
+      this.#core.at.onError(asError(error));
+    }
   }
 
   get #registry(): string {

@@ -27,6 +27,7 @@ const maxClass_chars = 256;
  * - `storage_failed`: Redis cannot be reached, or does not take the request,
  * - `no_answer`: nothing came, not even an error of the relay: is it running?
  * - `malformed`: an answer is not JSON,
+ * - `cancelled`: to a handler, as the reason of its signal; the app gets it as the answer,
  * - `closed`: the client was closed meanwhile.
  */
 export class BusError extends Error {
@@ -64,6 +65,11 @@ export function errorOfReply(reply: Message, twin: number): BusError {
     details.data = said["data"];
   }
   return new BusError(reply.err, details);
+}
+
+/** `err` and `ext` of the reply to a request that was cancelled: no other class of the bus is a service's to say. */
+export function replyOfCancelled(cancelled: BusError): { err: string; ext: Ext } {
+  return { err: cancelled.message, ext: { error: { class: cancelled.errorClass, message: cancelled.message } } };
 }
 
 /** `err` and `ext` of the reply of a handler that threw. */

@@ -19,13 +19,8 @@ const rest_ms = 200;
  * call then ends after its deadline, as if the relay were away.
  */
 export class Inbox {
-  /** of the list of answers; no other client has it */
+  /** of the list of answers, and of what is said before them; no other client has it */
   readonly name: string;
-  /**
-   * Where interim replies come: the relay keeps the latest 1,000 of that list, and an
-   * answer must not be among those that go.
-   */
-  readonly interim: string;
   readonly #at: Endpoint;
   readonly #waiting = new Map<string, Asked>(); // by ext.id
   #reader: Redis | undefined;
@@ -35,17 +30,20 @@ export class Inbox {
   constructor(at: Endpoint, prefix: string) {
     this.#at = at;
     this.name = `${prefix}-app.${randomUUID()}`; // not `${prefix}.…`, where services have their queues
-    this.interim = `${this.name}.progress`;
   }
 
-  /** From now on what has this id in its ext is for asked. */
+  /**
+   * From now on what has this id in its ext is for asked.
+   * @throws TypeError if another one has the id.
+   */
   expect(id: string, asked: Asked): void {
+    if (this.#waiting.has(id)) throw new TypeError(`a request with the id ${JSON.stringify(id)} waits already`);
     this.#waiting.set(id, asked);
     if (!this.#reading && !this.#closed) void this.#read();
   }
 
-  forget(id: string): void {
-    this.#waiting.delete(id);
+  forget(id: string, asked: Asked): void {
+    if (this.#waiting.get(id) === asked) this.#waiting.delete(id);
   }
 
   close(): void {
@@ -61,8 +59,7 @@ export class Inbox {
     const reader = (this.#reader ??= openBlocking(this.#at));
     while (this.#waiting.size > 0 && !this.#closed) {
       try {
-        // What was said before an answer is read before it.
-        const popped = await reader.blPop([this.interim, this.name], block_s);
+        const popped = await reader.blPop(this.name, block_s);
         if (popped !== null) this.#deliver(popped.element);
       } catch (error) {
         if (this.#closed) break;

@@ -1,5 +1,11 @@
 export type { Answer, Interim } from "./asked.js";
-export { Client, type CallOptions, type ClientOptions, type NotifyOptions } from "./client.js";
+export type { Unwanted } from "./cancel.js";
+export { Client, type ClientOptions, type Published } from "./client.js";
 export { BusError, type BusErrorDetails } from "./errors.js";
+export type { BusEvent } from "./event.js";
+export type { CallOptions, NotifyOptions, PublishOptions } from "./options.js";
+export type { Presence } from "./presence.js";
 export type { Request } from "./request.js";
 export type { Handler, Handlers, Middleware, ServeOptions, Server, StopOptions } from "./server.js";
+export type { Stream, StreamEvent, StreamOptions } from "./stream.js";
+export type { HeardEvent, SubscribeOptions, Subscription } from "./subscription.js";

@@ -80,6 +80,11 @@ export function notPushed(at: Endpoint, cause: unknown): BusError {
   return busError("storage_failed", text, { cause });
 }
 
+/** What it means to the app that Redis did not do something. */
+export function failed(at: Endpoint, what: string, cause: unknown): BusError {
+  return busError("storage_failed", `Redis at ${address(at)} cannot be used to ${what}: ${textOf(cause)}`, { cause });
+}
+
 /** Without the password, which would stand in logs. */
 function address(at: Endpoint): string {
   return at.url.replace(/^[a-z]+:\/\//, "").replace(/^.*@/, "");

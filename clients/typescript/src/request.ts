@@ -1,4 +1,8 @@
+import { busError } from "./errors.js";
 import { deadlineOf, encodeData, maxTimer_ms, newReply, type Message } from "./wire.js";
+
+/** Why a cancelled request ends. */
+export const cancelled = busError("cancelled", "the app has cancelled the request");
 
 /** What a handler is told of the request that it answers, beside its input. */
 export class Request {
@@ -7,6 +11,8 @@ export class Request {
   readonly command: string;
   /** the relay's name of it, such as `1002.17`; unique among those of its source */
   readonly uid: string;
+  /** the app's own name of it; `""` if it has none */
+  readonly id: string;
   /** the app's own, anything JSON; `undefined` if it has none */
   readonly tag: unknown;
   /** nobody waits for an answer */
@@ -27,6 +33,7 @@ export class Request {
     this.source = message.src;
     this.command = message.cmd;
     this.uid = message.uid;
+    this.id = message.ext?.id ?? "";
     this.tag = message.ext?.tag;
     this.oneway = message.ext?.oneway === true;
     this.deadline = new Date(deadlineOf(message));
@@ -35,7 +42,11 @@ export class Request {
     this.#timer.unref();
   }
 
-  /** aborted at the deadline, and when the server has waited long enough for its end */
+  /**
+   * aborted at the deadline, when the app cancels the request, and when the server has
+   * waited long enough for its end. Where a handler throws after the app has cancelled
+   * it, the answer is an error of the reason `cancelled`
+   */
   get signal(): AbortSignal {
     return this.#aborter.signal;
   }
@@ -56,6 +67,21 @@ export class Request {
     if (this.#over || list === undefined) return;
     const ext = { status, seq: ++this.#seq };
     this.#push(list, JSON.stringify(newReply(this.#message, { dat: encodeData(data), err: "", ext })));
+  }
+
+  /** @internal when the app has sent it, by its twin's clock */
+  get sent_s(): number {
+    return this.#message.now;
+  }
+
+  /** @internal the app does not want the answer */
+  get isCancelled(): boolean {
+    return this.signal.reason === cancelled;
+  }
+
+  /** @internal */
+  cancel(): void {
+    this.abort(cancelled);
   }
 
   /** @internal From now on nothing is said. */

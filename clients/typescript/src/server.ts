@@ -1,5 +1,7 @@
-import { Consumer, renewEvery_ms } from "./consumer.js";
-import { asError, type Endpoint, type Redis } from "./redis.js";
+import { Cancellations } from "./cancel.js";
+import { Consumer } from "./consumer.js";
+import { renewEvery_ms, type Core } from "./core.js";
+import { asError } from "./redis.js";
 import type { Request } from "./request.js";
 import { Taker } from "./taker.js";
 
@@ -37,9 +39,9 @@ const defaultGrace_ms = 30_000;
 export class Server implements AsyncDisposable {
   /** Resolves when the server has announced itself, so that `mandatory` requests find it, or has been stopped. */
   readonly ready: Promise<void>;
-  readonly #at: Endpoint;
-  readonly #commands: Redis;
+  readonly #core: Core;
   readonly #consumer: Consumer;
+  readonly #unwanted: Cancellations;
   readonly #takers = new Map<string, Taker>(); // by command
   readonly #onStop: () => void;
   readonly #runs: Promise<unknown>;
@@ -49,10 +51,10 @@ export class Server implements AsyncDisposable {
   #stopping: Promise<void> | undefined;
 
   /** @internal */
-  constructor(at: Endpoint, commands: Redis, prefix: string, handlers: Handlers, options: ServeOptions, onStop: () => void) {
-    this.#at = at;
-    this.#commands = commands;
-    this.#consumer = new Consumer(commands, prefix, Object.keys(handlers));
+  constructor(core: Core, handlers: Handlers, options: ServeOptions, onStop: () => void) {
+    this.#core = core;
+    this.#consumer = new Consumer(core, Object.keys(handlers));
+    this.#unwanted = new Cancellations(core);
     this.#onStop = onStop;
     const workers = options.workers ?? defaultWorkers;
     if (!Number.isInteger(workers) || workers < 1) throw new RangeError("workers is not a number from 1");
@@ -60,13 +62,13 @@ export class Server implements AsyncDisposable {
     const middleware = options.middleware ?? [];
     for (const [cmd, handler] of Object.entries(handlers)) {
       const wrapped = middleware.reduceRight((next, wrap) => wrap(next), handler);
-      this.#takers.set(cmd, new Taker(at, commands, this.#consumer, cmd, wrapped, workers));
+      this.#takers.set(cmd, new Taker(core, this.#consumer, this.#unwanted, cmd, wrapped, workers));
     }
     this.ready = new Promise((resolve) => (this.#announced = resolve));
     // What is taken before the first lease would look like what a dead service left.
-    this.#runs = this.ready.then(() => Promise.all([...this.#takers.values()].map((taker) => taker.run())));
+    this.#runs = Promise.all([this.ready, this.#unwanted.recalled]).then(() => Promise.all([...this.#takers.values()].map((taker) => taker.run())));
     this.#timer = setInterval(this.#renew, renewEvery_ms);
-    this.#commands.on("ready", this.#renew); // its lease may have ended while Redis was away
+    core.commands.on("ready", this.#renew); // its lease may have ended while Redis was away
     this.#renew();
   }
 
@@ -88,17 +90,19 @@ export class Server implements AsyncDisposable {
     const takers = [...this.#takers.values()];
     for (const taker of takers) taker.stop();
     this.#announced();
+    this.#unwanted.skip();
     await this.#runs;
     await within(grace_ms, Promise.all(takers.map((taker) => taker.finish())));
     for (const taker of takers) taker.abandon();
+    this.#unwanted.stop();
     // The lease is kept until here: what runs is this server's own.
     clearInterval(this.#timer);
-    this.#commands.off("ready", this.#renew);
+    this.#core.commands.off("ready", this.#renew);
     try {
       for (const cmd of this.#takers.keys()) await this.#consumer.giveBack(cmd);
       await this.#consumer.withdraw();
     } catch (error) {
-      this.#at.onError(asError(error)); // the relay does it when the lease has ended
+      this.#core.at.onError(asError(error)); // the relay does it when the lease has ended
     }
     this.#onStop();
   }
@@ -108,9 +112,10 @@ export class Server implements AsyncDisposable {
     try {
       await this.#consumer.announce();
       this.#announced();
+      void this.#unwanted.listen();
       for (const taker of this.#takers.values()) await taker.adoptStrays();
     } catch (error) {
-      this.#at.onError(asError(error)); // again in 5 s, or when Redis is back
+      this.#core.at.onError(asError(error)); // again in 5 s, or when Redis is back
     }
   }
 }

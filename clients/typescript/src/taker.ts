@@ -1,9 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 
+import type { Cancellations } from "./cancel.js";
 import type { Consumer } from "./consumer.js";
-import { busError, replyOfError } from "./errors.js";
+import type { Core } from "./core.js";
+import { busError, replyOfCancelled, replyOfError } from "./errors.js";
 import { asError, destroy, openBlocking, textOf, type Endpoint, type Redis } from "./redis.js";
-import { Request } from "./request.js";
+import { cancelled, Request } from "./request.js";
 import type { Handler } from "./server.js";
 import { decodeData, decodeMessage, encodeData, newReply, type Ext, type Message } from "./wire.js";
 
@@ -20,6 +22,7 @@ export class Taker {
   readonly #at: Endpoint;
   readonly #commands: Redis;
   readonly #consumer: Consumer;
+  readonly #unwanted: Cancellations;
   readonly #cmd: string;
   readonly #handler: Handler;
   readonly #workers: number;
@@ -31,14 +34,15 @@ export class Taker {
   #abandoned = false;
   #freed = () => {};
 
-  constructor(at: Endpoint, commands: Redis, consumer: Consumer, cmd: string, handler: Handler, workers: number) {
-    this.#at = at;
-    this.#commands = commands;
+  constructor(core: Core, consumer: Consumer, unwanted: Cancellations, cmd: string, handler: Handler, workers: number) {
+    this.#at = core.at;
+    this.#commands = core.commands;
     this.#consumer = consumer;
+    this.#unwanted = unwanted;
     this.#cmd = cmd;
     this.#handler = handler;
     this.#workers = workers;
-    this.#reader = openBlocking(at);
+    this.#reader = openBlocking(core.at);
     this.#reader.on("ready", () => void this.#learnID());
   }
 
@@ -140,8 +144,9 @@ export class Taker {
     }
     entry.request = request;
     request.say("accepted");
-    request.say("started");
+    this.#unwanted.begin(request);
     const answer = await this.#answer(message, request);
+    this.#unwanted.end(request);
     request.end();
     await this.#acknowledge(raw, request.oneway ? undefined : { list: message.ret, answer, until: request.deadline });
   }
@@ -149,11 +154,13 @@ export class Taker {
   async #answer(message: Message, request: Request): Promise<string> {
     const reply = (fields: { dat: string; err: string; ext: Ext }) => JSON.stringify(newReply(message, fields));
     try {
+      if (request.isCancelled) throw cancelled;
+      request.say("started");
       const result = await this.#handler(decodeData(message.dat), request);
       // Old apps take an answer without data for none.
       return reply({ dat: encodeData(result ?? null), err: "", ext: {} });
     } catch (thrown) {
-      const { err, ext } = replyOfError(thrown);
+      const { err, ext } = request.isCancelled ? replyOfCancelled(cancelled) : replyOfError(thrown);
       try {
         return reply({ dat: "", err, ext });
       } catch {

@@ -8,6 +8,11 @@ export interface Ext {
   progress?: string;
   oneway?: true;
   mandatory?: true;
+  group?: string;
+  topic?: string;
+  durable?: true;
+  retain?: true;
+  of?: number;
   status?: string;
   seq?: number;
   error?: ExtError;

@@ -13,6 +13,8 @@ import { atEnd, type Scope } from "./scope.js";
 export interface Site {
   readonly twin: number;
   readonly redis: RedisServer;
+  /** The relay, which may be stopped and started again. */
+  readonly relay: { stop(): Promise<void>; start(): Promise<void> };
 }
 
 /** The twins of {@link startFleet}, and one in the registry whose address nobody answers at. */
@@ -47,21 +49,27 @@ export async function startFleet(t: Scope): Promise<Fleet> {
   const file = join(dir, "twins.json");
   await writeFile(file, JSON.stringify(twins.map(({ id, account, port }) => ({ id, account, ip: `127.0.0.1:${port}` }))));
   const start = async (name: string, ...args: string[]) => {
-    const started = new Process(name, msgbusd, args, dir);
-    atEnd(t, () => started.stop());
-    await started.says("serving");
+    let running: Process | undefined;
+    const stop = async () => running?.stop();
+    const again = async () => {
+      running = new Process(name, msgbusd, args, dir);
+      await running.says("serving");
+    };
+    atEnd(t, stop);
+    await again();
+    return { stop, start: again };
   };
   await start("registry", "registry", "--file", file, "--listen", `127.0.0.1:${registryPort}`);
 
   const site = async (twin: (typeof twins)[number]): Promise<Site> => {
     const redis = await RedisServer.start(t);
-    await start(
+    const relay = await start(
       `relay of ${twin.id}`,
       ...["--substrate", `http://127.0.0.1:${registryPort}`, "--twin", `${twin.id}`, "--mnemonics-file", twin.key],
       ...["--redis", `127.0.0.1:${redis.port}`, "--listen", `127.0.0.1:${twin.port}`, "--admin-listen", `127.0.0.1:${await port()}`],
       ...["--allow-network", "127.0.0.0/8", "--allow-port", twins.map((each) => each.port).join()],
     );
-    return { twin: twin.id, redis };
+    return { twin: twin.id, redis, relay };
   };
   const [a, b, gone] = twins;
   if (a === undefined || b === undefined || gone === undefined) throw new Error("there are too few twins");

@@ -37,6 +37,24 @@ export class Relay {
     await this.redis.rPush(list, JSON.stringify(reply));
   }
 
+  /** Gives an app an event, as it was published by another one, and says how many heard it. */
+  async publish(pattern: string, topic: string, data: unknown, fields: Record<string, unknown> = {}): Promise<number> {
+    return this.redis.publish(`msgbus.events.${pattern}`, eventOf(topic, data, fields));
+  }
+
+  /** Keeps a durable event, and returns its id. */
+  async keep(exchange: string, topic: string, data: unknown, fields: Record<string, unknown> = {}): Promise<string> {
+    return this.redis.xAdd(`msgbus.system.stream.${exchange}`, "*", { event: eventOf(topic, data, fields) });
+  }
+
+  /** The next event that an app publishes; what services say of themselves is left out. */
+  async published(): Promise<Message> {
+    for (;;) {
+      const { message } = await this.request();
+      if (message.cmd === "msgbus.event" && !message.ext?.topic?.startsWith("msgbus/service.")) return message;
+    }
+  }
+
   /** Gives a service a request, and returns what stands in its queue. */
   async give(cmd: string, data: unknown, fields: Partial<Message> = {}): Promise<string> {
     const request: Message = {
@@ -58,6 +76,11 @@ export class Relay {
     assert.ok(popped, `nothing comes to ${list}`);
     return { raw: popped.element, message: decodeMessage(popped.element) };
   }
+}
+
+/** An event as the relay writes it. */
+export function eventOf(topic: string, data: unknown, fields: Record<string, unknown> = {}): string {
+  return JSON.stringify({ topic, src: 1002, now: now_s(), dat: encodeData(data), shm: "", ...fields });
 }
 
 function idOf(request: Message): Ext {

@@ -3,8 +3,12 @@ import { EventEmitter, on, once } from "node:events";
 import { test, type TestContext } from "node:test";
 
 import { BusError, Client, type ClientOptions, type Handlers, type Request, type ServeOptions, type Server } from "../src/index.js";
+import { Cancellations } from "../src/cancel.js";
 import { Consumer } from "../src/consumer.js";
+import type { Core } from "../src/core.js";
+import { Listener } from "../src/listener.js";
 import { openCommands } from "../src/redis.js";
+import { Requester } from "../src/requester.js";
 import { Taker } from "../src/taker.js";
 import { decodeData, now_s } from "../src/wire.js";
 import { RedisServer } from "./redis.js";
@@ -19,6 +23,13 @@ async function serve(t: TestContext, handlers: Handlers, options: ServeOptions &
   atEnd(t, () => bus.close());
   await server.ready;
   return { redis, relay, bus, server };
+}
+
+/** What a client has inside. */
+async function coreAt(url: string): Promise<Core> {
+  const at = { url, onError: () => {} };
+  const commands = await openCommands(at);
+  return { at, prefix: "msgbus", commands, requester: new Requester(at, "msgbus", commands), listener: new Listener(at, "msgbus") };
 }
 
 /** Something that a handler waits for. */
@@ -302,11 +313,10 @@ test("an answer outlives a Redis that goes away", async (t) => {
 test("a request that was taken and never arrived is found", async (t) => {
   const redis = await RedisServer.start(t);
   const relay = await Relay.play(t, redis);
-  const at = { url: redis.url, onError: () => {} };
-  const commands = await openCommands(at);
-  atEnd(t, () => commands.destroy());
-  const consumer = new Consumer(commands, "msgbus", ["echo"]);
-  const taker = new Taker(at, commands, consumer, "echo", (input) => input, 1);
+  const core = await coreAt(redis.url);
+  atEnd(t, () => core.commands.destroy());
+  const consumer = new Consumer(core, ["echo"]);
+  const taker = new Taker(core, consumer, new Cancellations(core), "echo", (input) => input, 1);
   atEnd(t, () => (taker.stop(), taker.run())); // which ends its connection
   await relay.give("echo", "stray");
   await relay.redis.lMove("msgbus.echo", consumer.taken("echo"), "LEFT", "RIGHT");
