@@ -90,6 +90,36 @@ async function collect<T>(all: AsyncIterable<T>): Promise<T[]> {
   return list;
 }
 
+// Only the relay knows who they are, and says with each answer how many.
+test("of a group all answer, each once, whatever they say before", async (t) => {
+  const { relay, bus } = await start(t);
+  const heard: [twin: number, status: string][] = [];
+  const all = collect(bus.callGroup("rack-7", "echo", "x", { onProgress: ({ twin, status }) => heard.push([twin, status]) }));
+  const { message } = await relay.request();
+  assert.deepEqual([message.dst, message.ext?.group], [[], "rack-7"]);
+  await relay.answer(message, 1003, undefined, { ext: { status: "started", seq: 1, of: 3 } });
+  await relay.answer(message, 1003, "three", { ext: { of: 3 } });
+  await relay.answer(message, 1003, "three again", { ext: { of: 3 } });
+  await relay.answer(message, 1003, undefined, { ext: { status: "late", seq: 2, of: 3 } });
+  await relay.answer(message, 1002, undefined, { err: "away", ext: { of: 3, error: { class: "msgbus.expired" } } });
+  await relay.answer(message, 1004, "four", { ext: { of: 3 } });
+  assert.deepEqual((await all).map((answer) => [answer.twin, answer.ok ? answer.data : answer.error.reason]), [[1003, "three"], [1002, "expired"], [1004, "four"]]);
+  assert.deepEqual(heard, [[1003, "started"]]);
+});
+
+test("a group that cannot be asked, or is silent, is one error", async (t) => {
+  const { relay, bus } = await start(t);
+  const refused = collect(bus.callGroup("nobody", "echo"));
+  await relay.answer((await relay.request()).message, 1001, undefined, { uid: "", err: "no destination", ext: { error: { class: "msgbus.missing_destination" } } });
+  assert.deepEqual((await refused).map((answer) => [answer.twin, answer.ok || answer.error.reason]), [[0, "missing_destination"]]);
+
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const silent = collect(bus.callGroup("rack-7", "echo", null, { expire: 30_000 }));
+  await relay.answer((await relay.request()).message, 1002, "two", { ext: { of: 3 } });
+  t.mock.timers.tick(41_000);
+  assert.deepEqual((await silent).at(-1)?.twin, 0);
+});
+
 test("nobody is asked where there is no twin, and what is no twin is refused", async (t) => {
   const { relay, bus } = await start(t);
   assert.deepEqual(await collect(bus.callAll([], "echo")), []);
@@ -183,6 +213,20 @@ test("a call ends with its signal's reason", async (t) => {
   aborter.abort(why);
   await left;
   await relay.answer(message, 1002, "late"); // and is nobody's
+});
+
+// A page that is closed would wait for a Redis that stands still.
+test("a signal ends a call also while Redis does not take it", async (t) => {
+  const { server, relay, bus } = await start(t);
+  const other = await server.connect(t);
+  await other.sendCommand(["CLIENT", "PAUSE", "60000", "WRITE"]);
+  const why = new Error("the user left");
+  const aborter = new AbortController();
+  const left = assert.rejects(bus.call(1002, "echo", null, { signal: aborter.signal }), why);
+  aborter.abort(why);
+  await left;
+  await other.sendCommand(["CLIENT", "UNPAUSE"]);
+  await relay.request();
 });
 
 // Without it an app that asks a Redis where no relay runs would hang for ever.
