@@ -2,7 +2,6 @@ import type { Core } from "./core.js";
 import { decodeEvent, type BusEvent } from "./event.js";
 import { Feed } from "./feed.js";
 import { Interest } from "./interest.js";
-import type { Hearer } from "./listener.js";
 import { twinsOf } from "./options.js";
 import { failed } from "./redis.js";
 import { isPattern, matchTopic } from "./topic.js";
@@ -42,7 +41,7 @@ export interface HeardEvent<Data = unknown> extends BusEvent<Data> {
 const defaultBuffer = 1024;
 
 /** Events as they happen. It ends when the loop over it is left. */
-export class Subscription<Data = unknown> extends Feed<HeardEvent<Data>> implements Hearer {
+export class Subscription<Data = unknown> extends Feed<HeardEvent<Data>> {
   readonly #core: Core;
   readonly #pattern: string;
   readonly #buffer: number;
