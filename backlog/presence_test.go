@@ -49,7 +49,6 @@ func TestAppThatHasGoneIsToldOnce(t *testing.T) {
 		r.come("b")
 		r.advance(9 * time.Second)
 		wantEqual(r, "before the grace is over", r.gone(one)+r.gone(two), 0)
-		r.come("c")
 		r.advance(2 * time.Second)
 		wantEqual(r, "after it", r.gone(one)+r.gone(two), 1)
 		r.wantList("msgbus.system.local", "a is gone")

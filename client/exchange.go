@@ -21,11 +21,12 @@ type exchange struct {
 	progress func(Progress) // nil when nobody asked for it
 	overdue  *time.Timer    // when even the relay's error has not come
 
-	left   []uint32         // twins that have not answered, in the caller's order
-	asked  map[uint32]int64 // all twins, each with the seq of its latest interim reply
-	of     int              // twins of which the relay alone knows, that have not answered; -1: it has not said how many
-	events []event          // in their order, not taken yet
-	ready  chan struct{}    // of capacity 1: there is an event
+	left   []uint32            // twins that have not answered, in the caller's order
+	asked  map[uint32]struct{} // twins that the caller has named, and others that have answered
+	seqs   map[uint32]int64    // of each twin's latest interim reply
+	of     int                 // twins of which the relay alone knows, that have not answered; -1: it has not said how many
+	events []event             // in their order, not taken yet
+	ready  chan struct{}       // of capacity 1: there is an event
 }
 
 // An event is an interim reply, or how the request ended for one twin.
@@ -49,10 +50,10 @@ func (c *Client) begin(ctx context.Context, twins []uint32, cmd string, in any, 
 	}
 	x := &exchange{
 		c: c, id: m.ext.id, progress: o.progress, overdue: time.NewTimer(life + c.grace),
-		left: slices.Clone(m.destinations), asked: make(map[uint32]int64, len(m.destinations)), ready: make(chan struct{}, 1),
+		left: slices.Clone(m.destinations), asked: make(map[uint32]struct{}, len(m.destinations)), seqs: make(map[uint32]int64), ready: make(chan struct{}, 1),
 	}
 	for _, twin := range m.destinations {
-		x.asked[twin] = 0
+		x.asked[twin] = struct{}{}
 	}
 	if m.ext.group != "" || m.ext.topic != "" {
 		x.of = -1
@@ -136,7 +137,7 @@ func (x *exchange) note(r *reply) {
 	case i >= 0:
 		x.left = slices.Delete(x.left, i, i+1)
 	case x.of != 0 && !known:
-		x.asked[r.source] = 0
+		x.asked[r.source] = struct{}{}
 	default:
 		return // it has answered
 	}
@@ -153,14 +154,15 @@ func (x *exchange) note(r *reply) {
 func (x *exchange) isDone() bool { return len(x.left) == 0 && x.of == 0 }
 
 func (x *exchange) noteInterim(r *reply) {
-	if x.progress == nil || !slices.Contains(x.left, r.source) && x.of == 0 {
+	_, known := x.asked[r.source]
+	if x.progress == nil || !slices.Contains(x.left, r.source) && (known || x.of == 0) {
 		return
 	}
 	// One may come twice. Counting begins anew when another service has the request.
-	if last := x.asked[r.source]; r.ext.seq <= last && (r.ext.seq != 1 || last == 1) {
+	if last := x.seqs[r.source]; r.ext.seq <= last && (r.ext.seq != 1 || last == 1) {
 		return
 	}
-	x.asked[r.source] = r.ext.seq
+	x.seqs[r.source] = r.ext.seq
 	if len(x.events) >= maxInterim {
 		oldest := slices.IndexFunc(x.events, func(e event) bool { return e.interim != nil })
 		if oldest >= 0 {

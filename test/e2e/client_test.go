@@ -216,19 +216,23 @@ func TestCompetingStreamsShareEvents(t *testing.T) {
 	}
 }
 
-// A group is asked, and its app has to know how many answers to wait for.
+// A group is asked, and its app has to know how many answers to wait for; or those answers are
+// lost that were announced.
 func TestGroupIsAskedAsOne(t *testing.T) {
 	t.Parallel()
 	a, b, busA, busB := twoBuses(t)
 	ctx := patient(t)
 	for s, c := range map[*fleettest.Site]*client.Client{a: busA, b: busB} {
 		serve(t, c, func(m client.Mux) {
-			client.Handle(m, "who", func(context.Context, any) (uint32, error) { return s.ID, nil })
+			client.Handle(m, "who", func(ctx context.Context, _ any) (uint32, error) {
+				return s.ID, client.RequestFrom(ctx).Progress(ctx, 1, 2, nil)
+			})
 		})
 	}
 	a.RDB.SAdd(ctx, "msgbus.system.group.all", a.ID, b.ID)
-	var twins []uint32
-	for reply := range busA.CallGroup(ctx, "all", "who", nil) {
+	var twins, announced []uint32
+	told := func(p client.Progress) { announced = append(announced, p.Twin) }
+	for reply := range busA.CallGroup(ctx, "all", "who", nil, client.OnProgress(told)) {
 		var twin uint32
 		if err := reply.Decode(&twin); err != nil || twin != reply.Twin {
 			t.Errorf("twin %d answers %d, %v", reply.Twin, twin, err)
@@ -237,6 +241,9 @@ func TestGroupIsAskedAsOne(t *testing.T) {
 	}
 	if slices.Sort(twins); !slices.Equal(twins, []uint32{1001, 1002}) {
 		t.Errorf("answers of %v", twins)
+	}
+	if slices.Sort(announced); !slices.Equal(slices.Compact(announced), []uint32{1001, 1002}) {
+		t.Errorf("announced by %v", announced)
 	}
 	for reply := range busA.CallGroup(ctx, "nobody", "who", nil) {
 		var e *client.Error
