@@ -187,8 +187,8 @@ func (e *echo) replyTo(m *msgbus.Message) msgbus.Outgoing {
 // A phoneBook knows the twin that asks, and no other.
 type phoneBook struct{ asker twin.Record }
 
-func (b phoneBook) Endpoint(context.Context, uint32) (string, error) {
-	return twin.Endpoint(b.asker.Address, 0)
+func (b phoneBook) Endpoints(context.Context, uint32) ([]string, error) {
+	return twin.Endpoints(b.asker.Address, 0)
 }
 
 func (b phoneBook) Verify(_ context.Context, id uint32, challenge, signature []byte) error {

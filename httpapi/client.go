@@ -24,9 +24,9 @@ import (
 // A Directory knows where twins are. Its errors are *msgbus.Refusal when the
 // twin will not be found there, and *msgbus.Failure when nobody knows now.
 type Directory interface {
-	// Endpoint returns where a twin's relay is: http://host:port, or https://host:port
-	// if it is to be asked over TLS.
-	Endpoint(ctx context.Context, twin uint32) (string, error)
+	// Endpoints returns where a twin's relays are, one or more that share a Redis: each
+	// http://host:port, or https://host:port if it is to be asked over TLS.
+	Endpoints(ctx context.Context, twin uint32) ([]string, error)
 	Verifier
 }
 
@@ -62,6 +62,7 @@ type Client struct {
 	paces     *paces // of version 1, messages side by side
 	batches   *paces // of version 2, messages in a transfer
 	peers     *peers
+	standings *standings // of the addresses of twins that have several
 	sealer    *transfer.Sealer
 }
 
@@ -95,6 +96,7 @@ func NewClient(opts ClientOptions, directory Directory, signer Signer) *Client {
 		paces:     newPaces(opts.InFlight),
 		batches:   newPaces(mostInTransfer),
 		peers:     newPeers(opts),
+		standings: newStandings(),
 		sealer:    transfer.NewSealer(opts.Twin, opts.Now),
 		http: &http.Client{
 			Transport: &http.Transport{
@@ -118,20 +120,20 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // Greeted notes that a twin's relay has sent a transfer: it speaks version 2.
 func (c *Client) Greeted(twin uint32) { c.peers.greeted(twin) }
 
-// Send hands messages to a twin's relay: in transfers when it speaks version 2,
-// and otherwise each in a POST of its own. Once one attempt fails the rest is not
+// Send hands messages to a twin's relay, or to one of several: in transfers when it
+// speaks version 2, and otherwise each in a POST of its own. Once one attempt fails the rest is not
 // tried. A *msgbus.Panic is the error of a message that makes this side panic, a
 // *msgbus.Deferral that of one which the peer will take later.
 func (c *Client) Send(ctx context.Context, twin uint32, messages []msgbus.Outgoing) []error {
-	endpoint, err := c.directory.Endpoint(ctx, twin)
+	endpoints, err := c.directory.Endpoints(ctx, twin)
 	if err != nil {
 		return forAll(len(messages), err)
 	}
-	to := destination{twin: twin, endpoint: endpoint, own: newBudget(c.opts.MaxInFlight / 8), patience: noLimit}
+	to := destination{twin: twin, own: newBudget(c.opts.MaxInFlight / 8), patience: noLimit}
 	if c.failing.has(twin) {
 		to.own, to.patience = c.failing.share, c.opts.Timeout
 	}
-	errs := c.sendTo(ctx, to, messages)
+	errs := c.sendAnywhere(ctx, to, endpoints, messages)
 	c.failing.note(twin, errs)
 	return errs
 }
@@ -210,9 +212,9 @@ type answer struct {
 // exchange posts a body and reads the answer.
 func (c *Client) exchange(ctx context.Context, to destination, path string, header http.Header, body []byte) (*answer, error) {
 	limit := c.limit(len(body))
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.endpoint+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(limited, http.MethodPost, to.endpoint+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, msgbus.Refuse(msgbus.BadAddress, "the address of twin %d cannot be used", to.twin)
 	}
@@ -220,14 +222,14 @@ func (c *Client) exchange(ctx context.Context, to destination, path string, head
 	req.Header.Set("User-Agent", "msgbusd")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, sendError(to.twin, err, limit)
+		return nil, overlook(ctx, sendError(to.twin, err, limit), err)
 	}
 	defer resp.Body.Close()
 	// Reading to the end lets the connection be used again.
 	const mostAnswer = 128 << 10 // more than the outcomes of the largest transfer
 	said, err := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
 	if err != nil && (resp.StatusCode/100 != 2 || path == transfer.Path) {
-		return nil, sendError(to.twin, err, limit)
+		return nil, overlook(ctx, sendError(to.twin, err, limit), err)
 	}
 	return &answer{code: resp.StatusCode, header: resp.Header, body: said}, nil
 }
@@ -276,6 +278,16 @@ func (a *answer) reason() msgbus.Reason {
 
 // text is what an answer says to people.
 func (a *answer) text() string { return fmt.Sprintf("status %d: %s", a.code, answerText(a.body)) }
+
+// busy is for a peer that asks to come again. One that is only starting has looked at
+// nothing.
+func busy(twin uint32, a *answer) error {
+	f := &msgbus.Failure{Reason: msgbus.PeerBusy, Detail: fmt.Sprintf("twin %d is busy: %s", twin, a.text()), Rest: a.retryAfter()}
+	if a.reason() == msgbus.Starting {
+		return passedOver{f}
+	}
+	return f
+}
 
 // retryAfter reads seconds; a date is as good as a second for a lane.
 func (a *answer) retryAfter() time.Duration {

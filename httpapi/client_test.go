@@ -24,11 +24,11 @@ import (
 // An endpoint is a directory of one: host:port, or all of the URL's base.
 type endpoint string
 
-func (e endpoint) Endpoint(context.Context, uint32) (string, error) {
+func (e endpoint) Endpoints(context.Context, uint32) ([]string, error) {
 	if strings.Contains(string(e), "://") {
-		return string(e), nil
+		return []string{string(e)}, nil
 	}
-	return "http://" + string(e), nil
+	return []string{"http://" + string(e)}, nil
 }
 
 func (e endpoint) Verify(context.Context, uint32, []byte, []byte) error {
@@ -38,7 +38,7 @@ func (e endpoint) Verify(context.Context, uint32, []byte, []byte) error {
 // nowhere is a directory that knows no one.
 type nowhere struct{ err error }
 
-func (n nowhere) Endpoint(context.Context, uint32) (string, error) { return "", n.err }
+func (n nowhere) Endpoints(context.Context, uint32) ([]string, error) { return nil, n.err }
 
 func (n nowhere) Verify(context.Context, uint32, []byte, []byte) error { return n.err }
 

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/msgbusd/msgbusd/msgbus"
@@ -43,7 +44,7 @@ func (p *paces) note(twin uint32, outcomes []error) {
 		n = p.most
 	}
 	switch f := failureOf(outcomes); {
-	case f != nil && f.Reason == msgbus.Timeout:
+	case f != nil && f.Reason == msgbus.Timeout && !slices.ContainsFunc(outcomes, isPassedOver): // a dial says nothing of bandwidth
 		if len(p.twins) >= pacesMost {
 			clear(p.twins)
 		}

@@ -260,7 +260,7 @@ func (c *Client) verify(ctx context.Context, twin uint32, request []byte, a *ans
 func (c *Client) judge(ctx context.Context, to destination, a *transferAnswer, l *load) ([]error, error) {
 	switch code := a.code; {
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		return nil, &msgbus.Failure{Reason: msgbus.PeerBusy, Detail: fmt.Sprintf("twin %d is busy: %s", to.twin, a.text()), Rest: a.retryAfter()}
+		return nil, busy(to.twin, a.answer)
 	case !a.signed && code == http.StatusBadRequest && wantsTLS(a.body):
 		return nil, speaksTLS(to.twin)
 	case !a.signed && knowsNoTransfers(code):

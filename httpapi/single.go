@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -21,7 +20,7 @@ import (
 func (c *Client) sendSingly(ctx context.Context, to destination, messages []msgbus.Outgoing) []error {
 	errs := make([]error, len(messages))
 	var mu sync.Mutex
-	var failed *msgbus.Failure // guarded by mu
+	var failed error // the first *msgbus.Failure; guarded by mu
 	var group errgroup.Group
 	group.SetLimit(c.paces.of(to.twin))
 	for i, o := range messages {
@@ -40,9 +39,9 @@ func (c *Client) sendSingly(ctx context.Context, to destination, messages []msgb
 				}
 				return c.post(ctx, to, o)
 			})
-			if f := (*msgbus.Failure)(nil); errors.As(errs[i], &f) {
+			if failureOf(errs[i:i+1]) != nil {
 				mu.Lock()
-				failed = f
+				failed = errs[i]
 				mu.Unlock()
 			}
 			return nil
@@ -99,7 +98,7 @@ func outcome(twin uint32, a *answer) error {
 	case code/100 == 2:
 		return nil
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		return &msgbus.Failure{Reason: msgbus.PeerBusy, Detail: fmt.Sprintf("twin %d is busy: %s", twin, a.text()), Rest: a.retryAfter()}
+		return busy(twin, a)
 	case code == http.StatusBadRequest && wantsTLS(a.body):
 		return speaksTLS(twin)
 	case code == http.StatusBadRequest, code == http.StatusForbidden, code == http.StatusConflict,

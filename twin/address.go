@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// ErrAddress is wrapped by every error of [Endpoint].
+// ErrAddress is wrapped by every error of [Endpoint] and [Endpoints].
 var ErrAddress = errors.New("bad address")
 
 // Limits of the domain name system, in bytes.
@@ -49,6 +50,37 @@ func Endpoint(address string, defaultPort uint16) (base string, err error) {
 		return "", addressError(address, err)
 	}
 	return scheme + net.JoinHostPort(host, port), nil
+}
+
+// EndpointsMax is how many addresses a record may name.
+const EndpointsMax = 8
+
+// Endpoints is [Endpoint] for all of a record's address, which may be a list: a twin
+// may have several relays, each at an address of its own. Between them stand commas,
+// spaces or both. What is named twice is returned once, at its first place. One that
+// is refused has all of them refused, so that a mistake shows at once, and not when
+// the others are down.
+//
+// Published relays, and ours of before, read no lists: for them the twin has no
+// address that they can use.
+func Endpoints(addresses string, defaultPort uint16) (bases []string, err error) {
+	list := strings.FieldsFunc(addresses, func(c rune) bool { return c == ',' || c == ' ' })
+	switch n := len(list); {
+	case n == 0:
+		list = []string{addresses} // for its error
+	case n > EndpointsMax:
+		return nil, addressError(addresses, fmt.Errorf("%d addresses, more than %d", n, EndpointsMax))
+	}
+	for _, address := range list {
+		base, err := Endpoint(address, defaultPort)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(bases, base) {
+			bases = append(bases, base)
+		}
+	}
+	return bases, nil
 }
 
 // The schemes of a relay's URLs.

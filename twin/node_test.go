@@ -107,7 +107,7 @@ func TestNothingButANodesNullIsNotFound(t *testing.T) {
 		"three bytes":         {200, rpcResult([]byte{1, 0, 0}), ErrLying},
 		"another twin":        {200, rpcResult(twinUntil2023(2, "202::5")), ErrLying},
 		"another twin, newer": {200, rpcResult(twinSince2023(2)), ErrLying},
-		"endless address":     {200, rpcResult(twinUntil2023(1, strings.Repeat("2", 301))), ErrLying},
+		"endless address":     {200, rpcResult(twinUntil2023(1, strings.Repeat("2", addressLenMax+1))), ErrLying},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rec, err := conversation(t, "node+", exchange{askTwin1, c.status, c.answer}).Twin(context.Background(), 1)

@@ -14,15 +14,15 @@ type Record struct {
 	Account string
 	// PublicKey verifies what the twin signs.
 	PublicKey PublicKey
-	// Address is where its relay listens, in any form that [Endpoint] takes, as
+	// Address is where its relays listen, in any form that [Endpoints] takes, as
 	// the source gave it and unchecked. It is empty for a twin that nobody can
 	// connect to: one that only calls, or one registered since 2023.
 	Address string
 }
 
-// addressLenMax bounds what a stranger can make a cache keep: no valid address
-// is longer than a name of 253 bytes and a port.
-const addressLenMax = 300
+// addressLenMax bounds what a stranger can make a cache keep. A name of 253 bytes
+// and a port fit, and lists of [EndpointsMax] addresses that people choose.
+const addressLenMax = 1024
 
 // NewRecord returns the record of a twin, with the key of its account. It checks
 // the id and the account, not the address.

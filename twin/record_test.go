@@ -54,7 +54,7 @@ func TestRecordsThatAreIncompleteOrContradictoryAreRefused(t *testing.T) {
 		`{"id":1,"twinId":2,"account":"` + aliceAccount + `"}`,
 		`{"id":1,"account":"` + aliceAccount + `","accountId":"` + bobAccount + `"}`,
 		`{"id":1,"account":"` + aliceAccount + `","ip":7}`,
-		`{"id":1,"account":"` + aliceAccount + `","ip":"` + strings.Repeat("a", 301) + `"}`,
+		`{"id":1,"account":"` + aliceAccount + `","ip":"` + strings.Repeat("a", addressLenMax+1) + `"}`,
 	} {
 		rec := record(t, 7, bobAccount, "kept")
 		if err := json.Unmarshal([]byte(text), &rec); err == nil {
@@ -107,7 +107,7 @@ func TestNewRecordTellsWhatIsWrong(t *testing.T) {
 	if _, err := NewRecord(1, "x", ""); !errors.Is(err, ErrAccount) {
 		t.Error(err)
 	}
-	if _, err := NewRecord(1, aliceAccount, strings.Repeat("a", 301)); !errors.Is(err, ErrAddress) {
+	if _, err := NewRecord(1, aliceAccount, strings.Repeat("a", addressLenMax+1)); !errors.Is(err, ErrAddress) {
 		t.Error(err)
 	}
 }

@@ -227,7 +227,7 @@ func newBook(entries []fileEntry) (book, error) {
 		rec, err := NewRecord(e.ID, e.Account, e.IP)
 		if err == nil && e.IP != "" {
 			// Any port will do: only the form is checked.
-			_, err = Endpoint(e.IP, 1)
+			_, err = Endpoints(e.IP, 1)
 		}
 		if other, taken := b.byID[e.ID]; err == nil && taken {
 			err = fmt.Errorf("id %d is already that of account %s", e.ID, other.Account)

@@ -22,22 +22,22 @@ type directory struct {
 	peerPort uint16
 }
 
-// Endpoint returns where a twin's relay listens, as the base of URLs.
-func (d *directory) Endpoint(ctx context.Context, id uint32) (string, error) {
+// Endpoints returns where a twin's relays listen, as bases of URLs.
+func (d *directory) Endpoints(ctx context.Context, id uint32) ([]string, error) {
 	rec, err := d.twins.Twin(ctx, id)
 	switch {
 	case errors.Is(err, twin.ErrNotFound):
-		return "", msgbus.Refuse(msgbus.TwinNotFound, "destination not found")
+		return nil, msgbus.Refuse(msgbus.TwinNotFound, "destination not found")
 	case err != nil:
-		return "", &msgbus.Failure{Reason: msgbus.ResolverUnavailable, Detail: fmt.Sprintf("nobody can say now where twin %d is: %v", id, err)}
+		return nil, &msgbus.Failure{Reason: msgbus.ResolverUnavailable, Detail: fmt.Sprintf("nobody can say now where twin %d is: %v", id, err)}
 	case rec.Address == "":
-		return "", msgbus.Refuse(msgbus.BadAddress, "twin %d has no address in its record", id)
+		return nil, msgbus.Refuse(msgbus.BadAddress, "twin %d has no address in its record", id)
 	}
-	endpoint, err := twin.Endpoint(rec.Address, d.peerPort)
+	endpoints, err := twin.Endpoints(rec.Address, d.peerPort)
 	if err != nil {
-		return "", msgbus.Refuse(msgbus.BadAddress, "the address in the record of twin %d: %v", id, err)
+		return nil, msgbus.Refuse(msgbus.BadAddress, "the address in the record of twin %d: %v", id, err)
 	}
-	return endpoint, nil
+	return endpoints, nil
 }
 
 // tooManyLookups is for everybody who is not known already: one who is honest

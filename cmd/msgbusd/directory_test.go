@@ -150,7 +150,7 @@ func TestANameThatLeadsElsewhereTheNextTimeLeadsNowhere(t *testing.T) {
 // at is where every twin is.
 type at string
 
-func (a at) Endpoint(context.Context, uint32) (string, error) { return string(a), nil }
+func (a at) Endpoints(context.Context, uint32) ([]string, error) { return []string{string(a)}, nil }
 
 func (at) Verify(context.Context, uint32, []byte, []byte) error {
 	return msgbus.Refuse(msgbus.TwinNotFound, "it knows no keys")
@@ -221,8 +221,8 @@ func TestForgedMessagesAreNotLookedUpWithoutEnd(t *testing.T) {
 	for id := range uint32(100) {
 		_ = d.Verify(t.Context(), 9000+id, challenge, signature)
 	}
-	if endpoint, err := d.Endpoint(t.Context(), 1001); err != nil || endpoint != "http://192.0.2.7:8051" || source.asked != 22 {
-		t.Errorf("our own message: %q, %v after %d questions", endpoint, err, source.asked)
+	if endpoints, err := d.Endpoints(t.Context(), 1001); err != nil || len(endpoints) != 1 || endpoints[0] != "http://192.0.2.7:8051" || source.asked != 22 {
+		t.Errorf("our own message: %q, %v after %d questions", endpoints, err, source.asked)
 	}
 	now = now.Add(time.Second)
 	verify(1001, honest.Sign([]byte("another")), msgbus.BadSignature)

@@ -24,10 +24,10 @@ type relayFacts struct {
 	Twin     uint32 `json:"twin"`     // 0: not known
 	Account  string `json:"account"`  // that the twin is registered with
 	Key      string `json:"key"`      // "ok", or what is wrong with it; "" without a key
-	Address  string `json:"address"`  // where other relays find this twin
-	Reached  string `json:"reached"`  // "ok", or why nothing answers there; "" without an address
+	Address  string `json:"address"`  // where other relays find this twin; there may be several in it
+	Reached  string `json:"reached"`  // "ok" if all of them answer, or at which nothing does and why; "" without an address
 	// ClockMs is how far Redis's clock is ahead of this machine's; PeerClockMs ahead of
-	// that of what answers at the twin's address.
+	// that of what answers at the twin's address, the worst if there are several.
 	ClockMs     int64  `json:"clock_offset_ms"`
 	PeerClockMs *int64 `json:"peer_clock_offset_ms"`
 
@@ -137,7 +137,7 @@ func (f *relayFacts) examineTwin(c *cli.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.Context, 2*askedFor)
+	ctx, cancel := context.WithTimeout(c.Context, (2+twin.EndpointsMax)*askedFor)
 	defer cancel()
 	var rec twin.Record
 	switch id := uint32(c.Uint("twin")); {
@@ -164,26 +164,40 @@ func (f *relayFacts) examineTwin(c *cli.Context) error {
 	return nil
 }
 
-// examineAddress looks whether anything answers where other relays look for this twin.
+// examineAddress looks whether anything answers where other relays look for this twin:
+// at each of its addresses, if it has several.
 func (f *relayFacts) examineAddress(ctx context.Context, rec twin.Record, port uint16) {
 	if f.Address = rec.Address; f.Address == "" {
 		return
 	}
-	base, err := twin.Endpoint(rec.Address, port)
+	bases, err := twin.Endpoints(rec.Address, port)
 	if err != nil {
 		f.Reached = err.Error()
 		return
 	}
-	before := time.Now()
-	_, _, at, err := ask(ctx, base+"/")
-	if err != nil {
-		f.Reached = err.Error()
-		return
+	var silent []string
+	for _, base := range bases {
+		before := time.Now()
+		_, _, at, err := ask(ctx, base+"/")
+		switch {
+		case err != nil && len(bases) > 1:
+			silent = append(silent, fmt.Sprintf("%s: %v", base, err))
+		case err != nil:
+			silent = append(silent, err.Error())
+		case !at.IsZero(): // whole seconds, so it may look up to a second behind
+			f.notePeerClock(before.Add(time.Duration(f.ClockMs) * time.Millisecond).Sub(at.Add(time.Second / 2)).Milliseconds())
+		}
 	}
 	f.Reached = "ok"
-	if !at.IsZero() { // whole seconds, so it may look up to a second behind
-		offset := before.Add(time.Duration(f.ClockMs) * time.Millisecond).Sub(at.Add(time.Second / 2)).Milliseconds()
-		f.PeerClockMs = &offset
+	if len(silent) > 0 {
+		f.Reached = strings.Join(silent, "; ")
+	}
+}
+
+// notePeerClock keeps the offset that is worst.
+func (f *relayFacts) notePeerClock(ms int64) {
+	if f.PeerClockMs == nil || max(ms, -ms) > max(*f.PeerClockMs, -*f.PeerClockMs) {
+		f.PeerClockMs = &ms
 	}
 }
 
@@ -211,7 +225,7 @@ func (f *relayFacts) judge(wrong, warn func(reason, hint string, args ...any)) {
 		warn("no_address", "the twin's record has no address, so others cannot send it requests; it can ask all the same")
 	}
 	if f.Reached != "" && f.Reached != "ok" {
-		warn("address", "nothing answers at the address in the twin's record, seen from here: does the relay listen there (--listen), and does a firewall let others in?")
+		warn("address", "nothing answers at an address in the twin's record, seen from here: does the relay listen there (--listen), and does a firewall let others in?")
 	}
 }
 

@@ -15,8 +15,9 @@ func registryCommand(s streams) *cli.Command {
 		Usage:     "serve twin records from a file, for private fleets and tests",
 		UsageText: "msgbusd registry --file twins.json [--listen 127.0.0.1:8050] [options]",
 		Description: `twins.json: [{"id":1001,"account":"5…","ip":"127.0.0.1:8151"}]; msgbusd key show prints the account` + "\n" +
-			"of a key. The file is read again when it changes; while it has a mistake, the records before it\n" +
-			"are served, and the log says why. Relays use it with --substrate http://127.0.0.1:8050.",
+			"of a key. An ip may be a list, with commas or spaces, of up to 8 relays that share a Redis. The file\n" +
+			"is read again when it changes; while it has a mistake, the records before it are served, and the log\n" +
+			"says why. Relays use it with --substrate http://127.0.0.1:8050.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "file", Usage: "`FILE` of records"},
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8050", Usage: "`ADDRESS` to serve on"},
