@@ -62,6 +62,47 @@ func TestTwoRelaysOfTheServicesTwinAnswerOnce(t *testing.T) {
 	w.wantAllOnce()
 }
 
+// The bound of a service's queue protects the memory of Redis. If each relay counted for
+// itself, two of them would let in twice as much, and a twin that floods could fill the
+// queue by way of both.
+//
+// Broken by: in accept.lua, open_here that does not read KEYS[17].
+func TestTheBoundOfAQueueIsOneForAllRelaysOfATwin(t *testing.T) {
+	t.Parallel()
+	f, g := fleettest.New(t), fleettest.New(t) // in which 1002 is at one and at the other relay
+	a, b := f.Site(1001), f.Site(1002)
+	second := f.SiteOn(1002, b.Redis)
+	c := g.Site(1003)
+	f.Register(b.ID, b.Identity.Account(), b.Listen)
+	g.Register(b.ID, b.Identity.Account(), second.Listen)
+	f.Register(c.ID, c.Identity.Account(), c.Listen)
+	for _, s := range []*fleettest.Site{b, second} {
+		s.Start("--max-queue", "20")
+	}
+	a.Start()
+	c.Start()
+	flood := func(from, to *fleettest.Site) {
+		for i := range 30 {
+			from.Push(fleettest.Request("nobody.yet", fmt.Sprint(i), b.ID).With("ret", fmt.Sprintf("ret-%d", i)))
+		}
+		fleettest.Eventually(t, "the queue is full for the twin", func() error {
+			if to.Daemon.Metrics()[`msgbusd_received_total{result="queue_full"}`] == 0 {
+				return fmt.Errorf("no request was put off")
+			}
+			return nil
+		})
+	}
+	// A twin gets half of what is left: 10 of 20, and then 5.
+	flood(a, b)
+	if n := b.Length("msgbus.nobody.yet"); n != 10 {
+		t.Errorf("one twin has %d requests in a queue of 20, want 10", n)
+	}
+	flood(c, second)
+	if n := b.Length("msgbus.nobody.yet"); n != 15 {
+		t.Errorf("two twins, at two relays, have %d requests in a queue of 20, want 15", n)
+	}
+}
+
 // Somebody starts a relay a second time, by hand, beside the one of systemd. The
 // older must not work on under a name that it has lost.
 func TestOlderRelayOfTheSameNameEndsItself(t *testing.T) {
