@@ -97,7 +97,7 @@ func runFleet(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		serveEcho(ctx, serving, listener, uint32(firstOfFleet+i), identity, phoneBook{asker})
+		serveEcho(ctx, serving, listener, uint32(firstOfFleet+i), identity, phoneBook{asker, i})
 	}
 	fmt.Fprintln(os.Stdout, "serving")
 	return serving.Wait()
@@ -185,10 +185,18 @@ func (e *echo) replyTo(m *msgbus.Message) msgbus.Outgoing {
 }
 
 // A phoneBook knows the twin that asks, and no other.
-type phoneBook struct{ asker twin.Record }
+type phoneBook struct {
+	asker twin.Record
+	turn  int // of its addresses, the one that comes first here: so they are shared out
+}
 
 func (b phoneBook) Endpoints(context.Context, uint32) ([]string, error) {
-	return twin.Endpoints(b.asker.Address, 0)
+	all, err := twin.Endpoints(b.asker.Address, 0)
+	if err != nil {
+		return nil, err
+	}
+	first := b.turn % len(all)
+	return append(all[first:len(all):len(all)], all[:first]...), nil
 }
 
 func (b phoneBook) Verify(_ context.Context, id uint32, challenge, signature []byte) error {

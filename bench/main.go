@@ -3,13 +3,15 @@
 // people would choose instead, a pair of NATS servers, plain and with apps that sign
 // and verify each message; so that ratios say something where machines differ. Other
 // rows show what becomes of it when there are many twins, of which some are dead, when
-// many requests wait for those, and when there is nothing to do.
+// many requests wait for those, when several relays share a Redis, and when there is
+// nothing to do.
 //
 //	make bench
 //	make bench ARGS='-only "128 × 64 B, sr25519$$" -rounds 5'
 //	make bench ARGS='-only destination'
 //	make bench ARGS='-only waiting'
 //	make bench ARGS='-only v1'
+//	make bench ARGS='-only relays:'
 //	make bench ARGS='-only idle -idle 1m'
 //
 // Everything stays on loopback, and ends with it.
@@ -88,6 +90,14 @@ func run(ctx context.Context, args []string) error {
 		}
 		if err := t.measure(ctx, s); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	for _, group := range several() {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := t.measureInTurn(ctx, group); err != nil && ctx.Err() == nil {
+			return err
 		}
 	}
 	if o.only.MatchString("idle") && ctx.Err() == nil {

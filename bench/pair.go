@@ -80,8 +80,10 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 		return p, err
 	}
 	for _, m := range machines {
-		if err = p.startRelay(m, s, registryAt); err != nil {
-			return p, err
+		for _, relayAt := range m.relaysAt {
+			if err = p.startRelay(m, relayAt, s, registryAt); err != nil {
+				return p, err
+			}
 		}
 	}
 	if err = p.awaitMachines(ctx); err != nil {
@@ -93,18 +95,23 @@ func newPair(ctx context.Context, program string, s setting) (p *pair, err error
 	return p, p.services.awaitSaid(ctx, "serving")
 }
 
-// A machine is where a twin's Redis and relay are.
+// A machine is where a twin's Redis and its relays are.
 type machine struct {
-	twin             int
-	secret           string
-	redisAt, relayAt string
-	record           twin.Record // whose address is that of a front, if there is one
+	twin     int
+	secret   string
+	redisAt  string
+	relaysAt []string
+	record   twin.Record // whose address is that of a front, if there is one
 }
 
 // prepare starts what does not wait for the registry.
 func (p *pair) prepare(m *machine, s setting) (err error) {
-	if m.relayAt, err = p.address(); err != nil {
-		return err
+	for range max(1, s.relays) {
+		relayAt, err := p.address()
+		if err != nil {
+			return err
+		}
+		m.relaysAt = append(m.relaysAt, relayAt)
 	}
 	if m.redisAt, err = p.address(); err != nil {
 		return err
@@ -116,9 +123,9 @@ func (p *pair) prepare(m *machine, s setting) (err error) {
 	if err != nil {
 		return err
 	}
-	at := m.relayAt
+	at := strings.Join(m.relaysAt, ",")
 	if s.version1 {
-		if at, err = p.startFront(m.relayAt); err != nil {
+		if at, err = p.startFront(at); err != nil {
 			return err
 		}
 	}
@@ -154,7 +161,7 @@ func (p *pair) newFleet(s setting, asker machine) (*fleet, []twin.Record, error)
 		return nil, nil, err
 	}
 	p.reserved = append(p.reserved, release)
-	f := &fleet{count: s.fleet, port: port, key: s.key, askerAt: asker.relayAt, askerAccount: asker.record.Account}
+	f := &fleet{count: s.fleet, port: port, key: s.key, askerAt: asker.record.Address, askerAccount: asker.record.Account}
 	records, err := f.records()
 	return f, records, err
 }
@@ -285,14 +292,14 @@ func (p *pair) secretFile(id int) string { return filepath.Join(p.dir, fmt.Sprin
 // mostWaiting is more than any row has waiting.
 const mostWaiting = "10000000"
 
-func (p *pair) startRelay(m machine, s setting, registryAt string) error {
+func (p *pair) startRelay(m machine, relayAt string, s setting, registryAt string) error {
 	adminAt, err := p.address()
 	if err != nil {
 		return err
 	}
-	relay, err := p.start(fmt.Sprintf("relay-%d", m.twin), p.program,
+	relay, err := p.start(fmt.Sprintf("relay-%d-%d", m.twin, len(p.relays)), p.program,
 		"--substrate", "http://"+registryAt, "--twin", strconv.Itoa(m.twin), "--mnemonics-file", p.secretFile(m.twin), "--key-type", s.key,
-		"--redis", m.redisAt, "--listen", m.relayAt, "--admin-listen", adminAt, "--max-backlog", mostWaiting,
+		"--redis", m.redisAt, "--listen", relayAt, "--admin-listen", adminAt, "--max-backlog", mostWaiting,
 		"--allow-network", "127.0.0.0/8", "--allow-port", "1-65535", "--log-level", "info")
 	p.relays = append(p.relays, relay)
 	return err

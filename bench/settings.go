@@ -22,6 +22,8 @@ type setting struct {
 	fleet   int // twins that are asked in turn; 0: one, with a relay and a Redis of its own
 	dead    int // twins that are not there
 	waiting int // requests that wait for those
+
+	relays int // of each twin that has a Redis, and share it; 0: one, where that is not what grows
 }
 
 func (s setting) String() string {
@@ -46,6 +48,9 @@ func (s setting) String() string {
 	case s.waiting > 0:
 		text += fmt.Sprintf(", %d waiting for %d dead twins", s.waiting, s.dead)
 	}
+	if s.relays > 0 {
+		text += fmt.Sprintf(", relays: %d", s.relays)
+	}
 	return text
 }
 
@@ -59,6 +64,7 @@ func (s setting) isLoaded() bool { return s.fleet > 0 || s.waiting > 0 }
 // have in common; 0 where nothing grows.
 func (s setting) grows() (name string, amount int) {
 	switch {
+	case s.relays > 0:
 	case s.fleet > 0:
 		return fmt.Sprintf("%s, destinations, %d %% dead", s.apps, s.percentDead()), s.fleet + s.dead
 	case s.waiting > 0:
