@@ -77,7 +77,7 @@ func (k keys) twinRecord(twin uint32) string { return k.system("twin." + id(twin
 func (k keys) peer(twin uint32) string       { return k.system("peer." + id(twin)) } // what its relay offers to seal with; there: it speaks version 2
 
 // Services that have announced themselves. They write the first two and take into the third.
-func (k keys) consumers() string           { return k.system("consumers") }        // sorted set: "<consumer> <cmd>" → 0, or the ms at which its lease was first found gone
+func (k keys) consumers() string           { return k.system("consumers") }        // sorted set: "<consumer> <cmd>" → 0, or the ms at which its lease was first found gone, half a ms more once that is told
 func (k keys) consumer(name string) string { return k.system("consumer." + name) } // string that goes by itself: the lease, of apps that subscribe, too
 func (k keys) taken(consumer, cmd string) string {
 	return k.system("taken." + consumer + "." + cmd) // list of what it has taken and not acknowledged
@@ -92,11 +92,11 @@ func (k keys) stream(exchange string) string { return k.system("stream." + excha
 func (k keys) streams() string               { return k.system("streams") }              // sorted set: exchange → ms when its stream last got an event
 func (k keys) retained() string              { return k.system("retained") }             // hash: "<src> <topic>" → the latest event
 func (k keys) subscribers() string           { return k.system("subscribers") }          // sorted set: "<twin> <pattern>" → ms until which it gets events
-func (k keys) subscriptions() string         { return k.system("subscriptions") }        // sorted set of this machine's apps: "<consumer> <twin> <pattern>" → 0
+func (k keys) subscriptions() string         { return k.system("subscriptions") }        // sorted set of this machine's apps: "<consumer> <twin> <pattern>" → 0, or the ms at which its lease was first found gone
 func (k keys) subscribed() string            { return k.system("subscribed") }           // sorted set: "<twin> <pattern>" → ms when the twin was last asked
 
 // Presence of apps.
-func (k keys) presence() string           { return k.system("presence") }         // sorted set: name → 0
+func (k keys) presence() string           { return k.system("presence") }         // sorted set: name → 0, or the ms at which it was first found gone
 func (k keys) present(name string) string { return k.system("presence." + name) } // string that the one who has the name keeps up
 
 func id(twin uint32) string { return strconv.FormatUint(uint64(twin), 10) }
