@@ -8,10 +8,14 @@ import (
 
 const callTimeout = redisconn.CallTimeout
 
-// ParseURL reads where Redis is: `host:port`, `redis://user:password@host:port/db`,
-// `rediss://…` for TLS, `unix:///path?db=0` or the path of a socket. Errors do
-// not repeat the URL, which may hold a password.
-func ParseURL(url string) (*redis.Options, error) { return redisconn.ParseURL(url) }
+// An Address says where Redis is.
+type Address = redisconn.Address
 
-// Connect returns a client whose errors do not repeat the password.
-func Connect(opts *redis.Options) *redis.Client { return redisconn.Connect(opts) }
+// ParseURL reads where Redis is: `host:port`, `redis://user:password@host:port/db`,
+// `rediss://…` for TLS, `unix:///path?db=0`, the path of a socket, or
+// `sentinel://host:port,host:port/name?db=0`. Errors do not repeat the URL, which may
+// hold a password.
+func ParseURL(url string) (*Address, error) { return redisconn.ParseURL(url) }
+
+// At is the address of one server.
+func At(opts redis.Options) *Address { return redisconn.At(opts) }

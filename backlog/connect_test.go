@@ -30,11 +30,12 @@ func TestAddressOfRedisIsReadInAllItsForms(t *testing.T) {
 		{url: "/run/redis.sock", network: "unix", addr: "/run/redis.sock"},
 		{url: "unix:///run/redis.sock?db=3", network: "unix", addr: "/run/redis.sock", db: 3},
 	} {
-		o, err := backlog.ParseURL(tc.url)
+		where, err := backlog.ParseURL(tc.url)
 		if err != nil {
 			t.Errorf("%s: %v", tc.url, err)
 			continue
 		}
+		o := where.Options
 		if o.Network != tc.network || o.Addr != tc.addr || o.Username != tc.user || o.Password != tc.password || o.DB != tc.db {
 			t.Errorf("%s is read as %s %s user %q password %q db %d", tc.url, o.Network, o.Addr, o.Username, o.Password, o.DB)
 		}

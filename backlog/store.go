@@ -12,17 +12,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/internal/recent"
-	"github.com/msgbusd/msgbusd/internal/redisconn"
 	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // Options are the settings of a Store. The zero value of each number stands
 // for its default.
 type Options struct {
-	Redis    *redis.Options // from [ParseURL]
-	Prefix   string         // of every key; default "msgbus"
-	Twin     uint32         // the twin that this relay serves
-	Instance string         // name of this relay among those on the same Redis
+	Redis    *Address // from [ParseURL]
+	Prefix   string   // of every key; default "msgbus"
+	Twin     uint32   // the twin that this relay serves
+	Instance string   // name of this relay among those on the same Redis
 
 	Lease         time.Duration // of a session and what it claims; default 10 s
 	Block         time.Duration // longest wait inside Redis for a message; default 1 s
@@ -133,17 +132,17 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the scripts: %w", err)
 	}
-	blocking := redisconn.Tune(opts.Redis)
-	blocking.PoolSize = len(queues)
-	blocking.ReadTimeout += opts.Block
 	store := &Store{
-		opts:     opts,
-		clock:    newClock(),
-		keys:     keys(opts.Prefix),
-		scripts:  s,
-		opened:   recent.NewMap[string, msgbus.Open](openedMost),
-		rdb:      Connect(redisconn.Tune(opts.Redis)),
-		blocking: Connect(blocking),
+		opts:    opts,
+		clock:   newClock(),
+		keys:    keys(opts.Prefix),
+		scripts: s,
+		opened:  recent.NewMap[string, msgbus.Open](openedMost),
+		rdb:     opts.Redis.Connect(),
+		blocking: opts.Redis.Connect(func(o *redis.Options) {
+			o.PoolSize = len(queues)
+			o.ReadTimeout += opts.Block
+		}),
 	}
 	store.rdb.AddHook(watching{opts.Observer, s.names, true})
 	store.blocking.AddHook(watching{opts.Observer, s.names, false}) // it waits for messages, not for Redis

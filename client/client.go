@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/msgbusd/msgbusd/internal/redisconn"
 )
 
 // Options are where a [Client] finds its bus. The zero value is good on a machine that
@@ -17,7 +19,8 @@ import (
 type Options struct {
 	// Redis is the Redis that the relay of this machine uses: `host:port`,
 	// `redis://user:password@host:port/db` (tcp:// is the same), `rediss://…` for TLS,
-	// `unix:///path?db=0` or the path of a socket. Empty: 127.0.0.1:6379.
+	// `unix:///path?db=0`, the path of a socket, or `sentinel://host:port,host:port/name`.
+	// Empty: 127.0.0.1:6379.
 	Redis string
 	// Prefix is what the relay's keys begin with, its --prefix. Empty: msgbus.
 	Prefix string
@@ -55,9 +58,9 @@ var (
 type Client struct {
 	prefix  string
 	log     *slog.Logger
-	list    string        // where answers come, and interim replies
-	rdb     *redis.Client // nil of a Fake
-	redis   *redis.Options
+	list    string             // where answers come, and interim replies
+	rdb     *redis.Client      // nil of a Fake
+	redis   *redisconn.Address // nil of a Fake
 	out     *outbox
 	in      *inbox
 	link    link
@@ -72,15 +75,15 @@ func Open(opts Options) (*Client, error) {
 	if opts.Redis == "" {
 		opts.Redis = defaultRedis
 	}
-	settings, err := parseURL(opts.Redis)
+	where, err := redisconn.ParseURL(opts.Redis)
 	if err != nil {
 		return nil, err
 	}
 	c := newClient(opts)
-	c.redis = settings
-	c.rdb = connect(settings)
+	c.redis = where
+	c.rdb = where.Connect()
 	c.connect(&redisLink{
-		rdb: c.rdb, reader: connect(settings),
+		rdb: c.rdb, reader: where.Connect(),
 		local: c.prefix + ".system.local", list: c.list,
 	}, opts)
 	return c, nil

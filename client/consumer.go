@@ -34,11 +34,9 @@ const takeBlock = time.Second
 func newConsumer(c *Client, commands []string, lease time.Duration) *consumer {
 	host, _ := os.Hostname()
 	note, _ := json.Marshal(map[string]any{"host": host, "pid": os.Getpid(), "since": time.Now().Unix()})
-	blocking := *c.redis
-	blocking.PoolSize = len(commands) + 1
 	return &consumer{
 		client: c, prefix: c.prefix, name: uuid.NewString(), commands: commands, note: note, lease: lease,
-		rdb: c.rdb, taker: connect(&blocking),
+		rdb: c.rdb, taker: c.redis.Connect(func(o *redis.Options) { o.PoolSize = len(commands) + 1 }),
 	}
 }
 

@@ -84,7 +84,7 @@ func (c *Client) Stream(ctx context.Context, exchange string, opts ...SubscribeO
 	case c.redis == nil:
 		return nil, errors.New("the client of a stream must be one of Open")
 	}
-	s := &Stream{c: c, key: c.prefix + ".system.stream." + exchange, exchange: exchange, opts: o, rdb: connect(c.redis), last: o.after, held: make(map[string]struct{})}
+	s := &Stream{c: c, key: c.prefix + ".system.stream." + exchange, exchange: exchange, opts: o, rdb: c.redis.Connect(), last: o.after, held: make(map[string]struct{})}
 	err := s.begin(ctx)
 	if err == nil && len(o.twins) > 0 {
 		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, s.interestName(), streamsLease)

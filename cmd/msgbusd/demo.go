@@ -22,6 +22,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/msgbus"
 	"github.com/msgbusd/msgbusd/twin"
 )
@@ -166,7 +167,7 @@ func newSite(id uint32, secret, registry string, log zerolog.Logger) (*site, err
 	}
 	daemon, err := newDaemon(&settings{
 		identity: identity, substrate: []string{registry}, twin: id,
-		redis:  &redis.Options{Addr: server.Addr()},
+		redis:  backlog.At(redis.Options{Addr: server.Addr()}),
 		prefix: "msgbus", listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", peerPort: 8051,
 		instance: fmt.Sprintf("demo-%d", id), workers: 1000, maxExp: 7 * 24 * time.Hour, maxBody: 4 << 20, drain: 10 * time.Second,
 		expose: []string{"*"}, allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, ports: []twin.Ports{{First: 1, Last: math.MaxUint16}},
@@ -175,7 +176,7 @@ func newSite(id uint32, secret, registry string, log zerolog.Logger) (*site, err
 		server.Close()
 		return nil, err
 	}
-	return &site{id: id, secret: secret, redis: server, daemon: daemon, rdb: newRedisClient(&redis.Options{Addr: server.Addr()})}, nil
+	return &site{id: id, secret: secret, redis: server, daemon: daemon, rdb: backlog.At(redis.Options{Addr: server.Addr()}).Connect()}, nil
 }
 
 func (s *site) close() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/rs/zerolog"
@@ -53,7 +54,7 @@ type gatewaySettings struct {
 }
 
 func readGateway(c *cli.Context) (*gatewaySettings, error) {
-	s := &gatewaySettings{listen: c.String("gateway-listen"), redis: c.StringSlice("redis")[0]}
+	s := &gatewaySettings{listen: c.String("gateway-listen"), redis: strings.Join(addresses(c, "redis"), ",")}
 	for _, option := range gatewayBounds {
 		if c.Int(option) <= 0 {
 			return nil, configError("--%s must be 1 or more", option)

@@ -47,17 +47,17 @@ func inspecting(s streams, least, most int, do func(*inspection) error) cli.Acti
 
 // localStore opens what is kept in the Redis that the options name, and reads its clock.
 func localStore(c *cli.Context) (*backlog.Store, error) {
-	opts, err := readRedis(c)
+	where, err := readRedis(c)
 	if err != nil {
 		return nil, err
 	}
-	store, err := backlog.Open(backlog.Options{Redis: opts, Prefix: c.String("redis-prefix")})
+	store, err := backlog.Open(backlog.Options{Redis: where, Prefix: c.String("redis-prefix")})
 	if err != nil {
 		return nil, err
 	}
 	if err := store.ReadClock(c.Context); err != nil {
 		_ = store.Close()
-		return nil, noRedis(opts.Addr, err)
+		return nil, noRedis(where, err)
 	}
 	return store, nil
 }

@@ -131,6 +131,7 @@ func (o *options) shownValue(name string) (value any, secret bool) {
 	case cli.StringSlice:
 		list := slices.Clone(v.Value())
 		if slices.Contains(addressOptions[:], name) {
+			list = slices.Clone(addresses(o.Context, name))
 			for i, address := range list {
 				if list[i] = shownAddress(address); list[i] != address {
 					secret = true

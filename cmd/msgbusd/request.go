@@ -76,33 +76,21 @@ func twinIDs(option string, ids ...uint) ([]uint32, error) {
 // localRedis connects to the Redis that the options name, and makes sure that
 // it answers.
 func localRedis(c *cli.Context, settings ...func(*redis.Options)) (*redis.Client, error) {
-	opts, err := readRedis(c)
+	where, err := readRedis(c)
 	if err != nil {
 		return nil, err
 	}
-	for _, set := range settings {
-		set(opts)
-	}
-	rdb := newRedisClient(opts)
+	rdb := where.Connect(settings...)
 	if err := rdb.Ping(c.Context).Err(); err != nil {
 		_ = rdb.Close()
-		return nil, noRedis(opts.Addr, err)
+		return nil, noRedis(where, err)
 	}
 	return rdb, nil
 }
 
-func noRedis(address string, err error) error {
-	return withHint(fmt.Errorf("the local Redis (%s) does not answer: %w", address, err),
+func noRedis(where *backlog.Address, err error) error {
+	return withHint(fmt.Errorf("the local Redis (%s) does not answer: %w", where, err),
 		"is it running? --redis says where it is, and with which password: redis://user:password@host:port/db")
-}
-
-// newRedisClient returns a client that does what it is told once, within the
-// time of its context.
-func newRedisClient(opts *redis.Options) *redis.Client {
-	opts.MaxRetries = -1
-	opts.DialerRetries = 1
-	opts.ContextTimeoutEnabled = true
-	return backlog.Connect(opts)
 }
 
 // pop waits for one message of a list, for as long as ctx lives. It waits a

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/msgbusd/msgbusd/internal/redisconn"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
@@ -157,7 +158,7 @@ var addressOptions = [...]string{"redis", "substrate", "otlp-endpoint"}
 // addresses returns what one of them names.
 func addresses(c *cli.Context, option string) []string {
 	if list, isList := c.Value(option).(cli.StringSlice); isList {
-		return list.Value()
+		return redisconn.Join(list.Value())
 	}
 	return []string{c.String(option)}
 }
@@ -165,11 +166,11 @@ func addresses(c *cli.Context, option string) []string {
 // hasPassword tells whether an address has one in it, or a user, which may be a
 // token. What cannot be read is taken to have one.
 func hasPassword(address string) bool {
-	if !strings.Contains(address, "@") {
+	if !strings.Contains(address, "@") && !strings.Contains(address, "password=") {
 		return false
 	}
-	u, err := url.Parse(address)
-	return err != nil || u.User != nil || u.Host == ""
+	u, _, err := redisconn.ParseHosts(address)
+	return err != nil || u.User != nil || u.Host == "" || strings.Contains(u.RawQuery, "password=")
 }
 
 // shownAddress returns an address as its operator may see it, whatever stands in
@@ -179,11 +180,14 @@ func shownAddress(address string) string {
 	if !secret && !strings.ContainsAny(address, "?#") {
 		return address
 	}
-	u, err := url.Parse(address)
-	if err != nil || secret && u.User == nil {
+	u, hosts, err := redisconn.ParseHosts(address)
+	if err != nil || secret && u.User == nil && u.RawQuery == "" {
 		return ""
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	if len(hosts) > 1 {
+		u.Host = strings.Join(hosts, ",")
+	}
 	return u.String()
 }
 

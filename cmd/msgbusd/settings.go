@@ -9,7 +9,6 @@ import (
 	"path"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
@@ -25,7 +24,7 @@ type settings struct {
 	identity    *twin.Identity
 	substrate   []string
 	twin        uint32 // 0: find it by account
-	redis       *redis.Options
+	redis       *backlog.Address
 	prefix      string
 	listen      string
 	adminListen string
@@ -256,14 +255,14 @@ func readCollector(c *cli.Context) (string, error) {
 
 // readRedis reads where Redis is. The address may hold a password, which the
 // errors do not repeat.
-func readRedis(c *cli.Context) (*redis.Options, error) {
-	addresses := c.StringSlice("redis")
-	if len(addresses) != 1 {
-		return nil, configError("--redis names %d servers; it takes one", len(addresses))
+func readRedis(c *cli.Context) (*backlog.Address, error) {
+	named := addresses(c, "redis")
+	if len(named) != 1 {
+		return nil, configError("--redis names %d servers; it takes one, or sentinels", len(named))
 	}
-	opts, err := backlog.ParseURL(addresses[0])
+	where, err := backlog.ParseURL(named[0])
 	if err != nil {
 		return nil, configError("--redis: %w", err)
 	}
-	return opts, nil
+	return where, nil
 }

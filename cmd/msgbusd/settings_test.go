@@ -52,7 +52,7 @@ func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{option: "listen", file: `":1"`, env: ":2", option1: ":3", get: func(s *settings) any { return s.listen }, wants: [4]any{":8051", ":1", ":2", ":3"}},
 		{option: "max-exp", file: "1h", env: "2h", option1: "3h", get: func(s *settings) any { return s.maxExp }, wants: [4]any{7 * 24 * time.Hour, time.Hour, 2 * time.Hour, 3 * time.Hour}},
 		{option: "workers", file: "1", env: "2", option1: "3", get: func(s *settings) any { return s.workers }, wants: [4]any{1000, 1, 2, 3}},
-		{option: "redis", file: "a:1", env: "b:2", option1: "c:3", get: func(s *settings) any { return s.redis.Addr }, wants: [4]any{"127.0.0.1:6379", "a:1", "b:2", "c:3"}},
+		{option: "redis", file: "a:1", env: "b:2", option1: "c:3", get: func(s *settings) any { return s.redis.Options.Addr }, wants: [4]any{"127.0.0.1:6379", "a:1", "b:2", "c:3"}},
 		{option: "otlp-endpoint", file: "http://a", env: "http://b/", option1: "https://c/d", get: func(s *settings) any { return s.traces },
 			wants: [4]any{"", "http://a/v1/traces", "http://b/v1/traces", "https://c/d/v1/traces"}},
 		{option: "gateway-from", file: "[1, 2]", env: "3,4", option1: "5", get: func(s *settings) any { return fmt.Sprint(s.gateway.from) },

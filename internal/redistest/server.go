@@ -44,6 +44,7 @@ type Server struct {
 	password string
 	socket   bool
 	args     []string
+	config   string   // of a sentinel: a file that it rewrites
 	env      []string // beyond this process's own
 
 	proc *child.Process // of the latest start, possibly ended
@@ -203,6 +204,9 @@ func (s *Server) run() error {
 }
 
 func (s *Server) commandLine() []string {
+	if s.config != "" {
+		return []string{s.config, "--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "-::1", "--dir", s.dir, "--sentinel"}
+	}
 	args := []string{
 		"--port", strconv.Itoa(s.port),
 		"--bind", "127.0.0.1", "-::1", // the minus: do without where there is no IPv6

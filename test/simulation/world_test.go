@@ -45,7 +45,7 @@ func newWorld(t *testing.T, n, mostRequests int) *world {
 		return &countedConn{conn, &w.calls}, err
 	}
 	var err error
-	w.store, err = backlog.Open(backlog.Options{Redis: &redis.Options{Addr: nowhere, Dialer: counted}, Twin: self, Instance: "simulated"})
+	w.store, err = backlog.Open(backlog.Options{Redis: backlog.At(redis.Options{Addr: nowhere, Dialer: counted}), Twin: self, Instance: "simulated"})
 	if err != nil {
 		t.Fatal(err)
 	}
