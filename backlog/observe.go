@@ -152,10 +152,24 @@ func failureOf(err error) string {
 	case !errors.Is(translated, err): // one of the rules'
 		return ""
 	}
-	for _, word := range [...]string{"LOADING", "BUSY", "READONLY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN"} {
-		if strings.HasPrefix(err.Error(), word) {
-			return FailedUnready
-		}
+	if unready(err) {
+		return FailedUnready
 	}
 	return FailedRefused
+}
+
+// unready tells whether an answer of Redis says that it does not serve, or not as a
+// master. A script's error is wrapped by servers before 7.0: `ERR Error running script
+// (…): @user_script: 5: -READONLY You can't write…`.
+func unready(err error) bool {
+	text := err.Error()
+	if strings.HasPrefix(text, "ERR Error running script") {
+		_, text, _ = strings.Cut(text, " -")
+	}
+	for _, word := range [...]string{"LOADING", "BUSY ", "READONLY", "MASTERDOWN", "NOREPLICAS", "UNBLOCKED", "TRYAGAIN", "CLUSTERDOWN"} {
+		if strings.HasPrefix(text, word) {
+			return true
+		}
+	}
+	return false
 }

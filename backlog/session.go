@@ -18,6 +18,10 @@ var queues = [...]msgbus.Queue{msgbus.LocalQueue, msgbus.RemoteQueue, msgbus.Rep
 // before it is taken for one from before Redis's clock was set back.
 const leaseSlack = 30 * time.Second
 
+// mostSuperseded is how many sessions before its own a process remembers. A session of
+// before them has no lease any more.
+const mostSuperseded = 16
+
 // Join begins a session: the right to claim, admit and answer, for as long as
 // it is renewed. An older session of the same instance ends at once and its
 // claims go back to their queues. It returns msgbus.ErrSuperseded when this
@@ -31,8 +35,11 @@ func (s *Store) Join(ctx context.Context) error {
 	session := s.next
 	sent := s.clock.monotonic()
 	previous := s.currentSession()
-	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances(), s.keys.epoch()},
-		s.opts.Instance, session, previous, s.opts.Lease.Milliseconds()).StringSlice()
+	args := []any{s.opts.Instance, session, previous, s.opts.Lease.Milliseconds()}
+	for _, older := range s.superseded {
+		args = append(args, older)
+	}
+	result, err := s.run(ctx, s.scripts.join, []string{s.keys.sessions(), s.keys.instances(), s.keys.epoch()}, args...).StringSlice()
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
@@ -43,6 +50,7 @@ func (s *Store) Join(ctx context.Context) error {
 		return msgbus.ErrSuperseded
 	}
 	s.next = ""
+	s.noteSuperseded(result[3])
 	if previous == "" {
 		s.began.Store(int64(sent))
 	}
@@ -56,6 +64,15 @@ func (s *Store) Join(ctx context.Context) error {
 	}
 	_, err = s.Recover(ctx)
 	return err
+}
+
+// noteSuperseded remembers which session this process has put an end to, the latest few.
+func (s *Store) noteSuperseded(older string) {
+	if older == "" {
+		return
+	}
+	s.superseded = append(s.superseded, older)
+	s.superseded = s.superseded[max(0, len(s.superseded)-mostSuperseded):]
 }
 
 // Renew keeps the session for another lease. It returns msgbus.ErrFenced when

@@ -119,6 +119,9 @@ type Store struct {
 	// has come: Redis may have begun it while its answer was lost. Guarded by
 	// joining.
 	next string
+	// superseded are the sessions that this process has put an end to by joining, the
+	// latest last. A fail-over may bring one of them back. Guarded by joining.
+	superseded []string
 
 	mu    sync.Mutex
 	epoch string // the latest one that Redis told us, guarded by mu
@@ -240,10 +243,16 @@ func (s *Store) exchange(ctx context.Context, calls ...call) []*redis.Cmd {
 
 func isNoScript(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT") }
 
-// translate turns Redis's errors that the rules tell apart into theirs.
+// translate turns Redis's errors that the rules tell apart into theirs. Only what a
+// server answered is a verdict; all else, and what it says of itself (READONLY, LOADING,
+// MASTERDOWN, NOREPLICAS, UNBLOCKED), is that Redis does not serve now.
 func translate(err error) error {
 	if err == nil || errors.Is(err, redis.Nil) {
 		return err
+	}
+	var answered redis.Error
+	if !errors.As(err, &answered) || unready(err) {
+		return fmt.Errorf("redis: %w", err)
 	}
 	text := err.Error()
 	switch {

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/sha1" // what Redis has in scripts; nobody has a reason to forge it
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -43,6 +45,7 @@ type redisLink struct {
 	rdb, reader *redis.Client
 	local, list string // keys
 	read        int    // how many replies at the head of the list have been handed out
+	last        string // SHA-1 of the last of them
 	most        int    // how many the next pull takes
 }
 
@@ -73,7 +76,10 @@ func (l *redisLink) pull() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.read = len(replies)
+	if l.read = len(replies); l.read > 0 {
+		sum := sha1.Sum([]byte(replies[l.read-1]))
+		l.last = hex.EncodeToString(sum[:])
+	}
 	l.adapt(replies)
 	return replies, nil
 }
@@ -91,9 +97,17 @@ func (l *redisLink) adapt(replies []string) {
 	}
 }
 
+// trimRead removes what has been read, if that is what the list begins with: after a
+// fail-over it may begin with less, and with what has come since. KEYS 1 the list; ARGV 1
+// how many, 2 the SHA-1 of the last of them.
+const trimRead = `local last = redis.call('LINDEX', KEYS[1], ARGV[1] - 1)
+if last and redis.sha1hex(last) == ARGV[2] then
+  redis.call('LTRIM', KEYS[1], ARGV[1], -1)
+end`
+
 func (l *redisLink) trim(ctx context.Context, on redis.Cmdable) {
 	if l.read > 0 {
-		on.LTrim(ctx, l.list, int64(l.read), -1)
+		on.Eval(ctx, trimRead, []string{l.list}, l.read, l.last)
 	}
 }
 

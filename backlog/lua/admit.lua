@@ -41,8 +41,9 @@ else
   end
 end
 
--- The epoch ends with the Redis process: after a restart, a fail-over or a
--- restored copy the last moments may be gone, and with them used uids. The
+-- The epoch ends with the Redis process and with its time as a master: after a
+-- restart, a fail-over (also one back to a master of before) or a restored copy the
+-- last moments may be gone, and with them used uids. The
 -- numbering then goes on from the time in µs (`base`), so that none is used twice:
 -- nobody sends a million messages a second to one twin, so all numbers in use are
 -- behind it, also those that were forgotten, and Redis may come back with less
@@ -54,9 +55,15 @@ if type(server) == 'string' then
   local from = string.find(server, 'run_id:', 1, true) or 1 -- a pattern alone takes longer to find
   run_id = string.match(server, 'run_id:(%x+)', from) or ''
 end
-local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump', 'base')
+local replication = redis.pcall('INFO', 'replication')
+local history = ''
+if type(replication) == 'string' then
+  local from = string.find(replication, 'master_replid:', 1, true) or 1
+  history = string.match(replication, 'master_replid:(%x+)', from) or ''
+end
+local known = redis.call('HMGET', KEYS[3], 'epoch', 'run_id', 'jump', 'base', 'history')
 local epoch, jump, base = known[1], tonumber(known[3] or 0), tonumber(known[4] or 0)
-if not epoch or (run_id ~= '' and known[2] ~= run_id) then
+if not epoch or (run_id ~= '' and known[2] ~= run_id) or (history ~= '' and known[5] and known[5] ~= history) then
   if epoch then
     jump = 1000000
   end
@@ -64,7 +71,9 @@ if not epoch or (run_id ~= '' and known[2] ~= run_id) then
     base = now_us
   end
   epoch = ARGV[2]
-  redis.call('HSET', KEYS[3], 'epoch', epoch, 'run_id', run_id, 'jump', int(jump), 'base', int(base))
+  redis.call('HSET', KEYS[3], 'epoch', epoch, 'run_id', run_id, 'jump', int(jump), 'base', int(base), 'history', history)
+elseif history ~= '' and not known[5] then
+  redis.call('HSET', KEYS[3], 'history', history) -- it was made by an older relay
 end
 
 local failures = {}
