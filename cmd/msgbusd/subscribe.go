@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -124,5 +125,5 @@ func openClient(c *cli.Context) (*client.Client, error) {
 	if err := rdb.Close(); err != nil {
 		return nil, err
 	}
-	return client.Open(client.Options{Redis: c.StringSlice("redis")[0], Prefix: c.String("redis-prefix")})
+	return client.Open(client.Options{Redis: strings.Join(addresses(c, "redis"), ","), Prefix: c.String("redis-prefix")})
 }
