@@ -64,6 +64,7 @@ type Client struct {
 	out     *outbox
 	in      *inbox
 	link    link
+	hearing *hearing      // nil of a Fake
 	ids     atomic.Uint64 // of requests, so far
 	grace   time.Duration // how long after its deadline a request's error may come
 	silence time.Duration // of a stream of a group, after which others get its events
@@ -82,6 +83,7 @@ func Open(opts Options) (*Client, error) {
 	c := newClient(opts)
 	c.redis = where
 	c.rdb = where.Connect()
+	c.hearing = newHearing(c.rdb, c.log)
 	c.connect(&redisLink{
 		rdb: c.rdb, reader: where.Connect(),
 		local: c.prefix + ".system.local", list: c.list,
@@ -123,6 +125,9 @@ func (c *Client) Close() error {
 	}
 	err := c.link.stopReading()
 	c.in.await()
+	if c.hearing != nil {
+		err = errors.Join(err, c.hearing.close())
+	}
 	c.out.close()
 	return errors.Join(err, c.link.close())
 }

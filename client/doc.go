@@ -19,6 +19,10 @@
 //	client.Handle(s, "calculator.add", func(ctx context.Context, in []int) (int, error) { … })
 //	err := s.Run(ctx)
 //
+// Apps tell of what happens with [Client.Publish], and hear of it with [Client.Subscribe] or,
+// where nothing may be missed, [Client.Stream]. A client may have thousands of subscriptions:
+// they share one connection to Redis.
+//
 // The tests of an app need neither Redis nor relay: see [NewFake].
 //
 // Both sides speak to the Redis of their own machine and to nothing else; msgbusd does

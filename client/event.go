@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,13 @@ func (e *Event) Decode(v any) error {
 		return fmt.Errorf("decode event %s: %w", e.Topic, err)
 	}
 	return nil
+}
+
+// clone returns an event that shares nothing with e.
+func (e *Event) clone() *Event {
+	c := *e
+	c.Data, c.Tag = bytes.Clone(e.Data), bytes.Clone(e.Tag)
+	return &c
 }
 
 func parseEvent(raw []byte) (*Event, error) {

@@ -35,8 +35,10 @@ func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallO
 }
 
 // PublishCounted is Publish that waits until all twins that want the event have it, and
-// says to how many subscriptions it was given. The error of a twin that did not get it, if
-// there is one, comes with the number of the others. That nobody listens is no error.
+// says to how many clients it was given: one with many subscriptions to the same pattern
+// counts once, and one with several patterns that the topic matches once for each. The error
+// of a twin that did not get it, if there is one, comes with the number of the others. That
+// nobody listens is no error.
 func (c *Client) PublishCounted(ctx context.Context, topic string, v any, opts ...CallOption) (listeners int, err error) {
 	x, err := c.begin(ctx, nil, msgbus.EventCommand, v, eventOptions(topic, false, opts))
 	if err != nil {

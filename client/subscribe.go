@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"sync"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/msgbusd/msgbusd/msgbus"
 )
@@ -51,14 +48,14 @@ func Buffer(n int) SubscribeOption { return func(o *subscribeOptions) { o.buffer
 
 const defaultBuffer = 1024
 
-// A Subscription hears events as they happen. It must be closed.
+// A Subscription hears events as they happen. It must be closed. All of a client share one
+// connection to Redis, and none waits for another: each has a queue of its own, as [Buffer]
+// says.
 type Subscription struct {
 	c        *Client
 	pattern  string
-	pubsub   *redis.PubSub
 	interest *interest
 	buffer   int
-	reading  sync.WaitGroup
 	shut     context.CancelFunc
 	open     context.Context // ends when it is closed
 
@@ -85,13 +82,11 @@ func (c *Client) Subscribe(ctx context.Context, pattern string, opts ...Subscrib
 	}
 	s := &Subscription{c: c, pattern: pattern, buffer: o.buffer, ready: make(chan struct{}, 1)}
 	s.open, s.shut = context.WithCancel(context.Background())
-	s.pubsub = c.rdb.Subscribe(ctx, c.prefix+".events."+pattern)
-	if _, err := s.pubsub.Receive(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("subscribe to %s: %w", pattern, err), s.pubsub.Close())
+	err := c.hearing.join(ctx, s)
+	if err != nil {
+		err = fmt.Errorf("subscribe to %s: %w", pattern, err)
 	}
-	s.reading.Go(s.read)
-	var err error
-	if len(o.twins) > 0 {
+	if err == nil && len(o.twins) > 0 {
 		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, "", interestLease)
 	}
 	if err == nil && o.retained {
@@ -135,43 +130,11 @@ func (s *Subscription) has(latest *Event) bool {
 	return false
 }
 
-// quietLimit is how long nothing may come before Redis is asked whether it is there.
-const quietLimit = 30 * time.Second
+// channel is what Redis calls the pattern.
+func (s *Subscription) channel() string { return s.c.prefix + ".events." + s.pattern }
 
-// read takes in what comes, until the subscription is closed.
-func (s *Subscription) read() {
-	var trouble backoff
-	for s.open.Err() == nil {
-		got, err := s.pubsub.ReceiveTimeout(s.open, quietLimit)
-		var timeout net.Error
-		switch {
-		case errors.As(err, &timeout) && timeout.Timeout() && s.open.Err() == nil:
-			_ = s.pubsub.Ping(s.open) // what is wrong shows at the next receive
-			continue
-		case err != nil && s.open.Err() == nil:
-			s.lose()
-			wait := trouble.next()
-			s.c.log.Warn("events cannot be heard; trying again", "pattern", s.pattern, "err", err, "in", wait)
-			pause(s.open, wait)
-			continue
-		case err != nil:
-			return
-		}
-		if trouble.reset() {
-			s.c.log.Info("events can be heard again", "pattern", s.pattern)
-		}
-		if m, ok := got.(*redis.Message); ok {
-			s.take(m.Payload)
-		}
-	}
-}
-
-func (s *Subscription) take(raw string) {
-	e, err := parseEvent([]byte(raw))
-	if err != nil {
-		s.c.log.Warn("an event cannot be read", "pattern", s.pattern, "err", err)
-		return
-	}
+// take takes in an event, in place of the oldest if too many wait.
+func (s *Subscription) take(e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.events) >= s.buffer {
@@ -260,8 +223,7 @@ func (s *Subscription) All(ctx context.Context) iter.Seq[*Event] {
 // Close ends the subscription. Events that were not taken are dropped.
 func (s *Subscription) Close() error {
 	s.shut()
-	err := s.pubsub.Close()
-	s.reading.Wait()
+	s.c.hearing.leave(s)
 	s.interest.end(true)
-	return err
+	return nil
 }

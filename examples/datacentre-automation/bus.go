@@ -74,8 +74,8 @@ func (b *Bus) Publish(ctx context.Context, e Event, m Message, words ...string) 
 
 // PublishCounted is Publish for who must know: it waits until each machine has the event, or
 // for as long as for an answer, after which the event is lost to those that have it not. It
-// returns how many listeners it was given to, with an error that tells which machine has it
-// not.
+// returns how many listeners it was given to, where those of one client and key count as one,
+// with an error that tells which machine has it not.
 func (b *Bus) PublishCounted(ctx context.Context, e Event, m Message, words ...string) (listeners int, err error) {
 	topic := e.Topic(words...)
 	if err = m.Validate(); err == nil {

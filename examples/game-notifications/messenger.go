@@ -44,8 +44,8 @@ func (m *Messenger) Publish(ctx context.Context, channel string, msg Message, op
 }
 
 // PublishCounted is Publish that waits for up to 5 s, or as [client.Expire] says, and tells
-// how many listeners have been given the message: 0 when it is lost. The error of a machine
-// that it did not reach comes with the number of the others.
+// how many machines with listeners have been given the message: 0 when it is lost. The error
+// of a machine that it did not reach comes with the number of the others.
 func (m *Messenger) PublishCounted(ctx context.Context, channel string, msg Message, opts ...client.CallOption) (heard int, err error) {
 	if err := msg.checkFor(channel); err != nil {
 		return 0, err

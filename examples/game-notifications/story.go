@@ -81,7 +81,7 @@ func (s *story) debug(ctx context.Context, channel, text string) error {
 	if err != nil {
 		return err
 	}
-	s.tell("1002 publishes debug %q to %s: heard by %d", text, channel, heard)
+	s.tell("1002 publishes debug %q to %s: heard on %d machines", text, channel, heard)
 	return nil
 }
 

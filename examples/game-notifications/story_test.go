@@ -18,11 +18,11 @@ func TestTheStoryIsToldToItsEnd(t *testing.T) {
 		t.Fatalf("%v, after:\n%s", err, &out)
 	}
 	for _, line := range []string{
-		`1002 publishes debug "is anybody there?" to srv_msg: heard by 0`,
-		`1002 publishes debug "to all" to srv_msg: heard by 1`,
+		`1002 publishes debug "is anybody there?" to srv_msg: heard on 0 machines`,
+		`1002 publishes debug "to all" to srv_msg: heard on 1 machines`,
 		`browser at 1001: console: to all`,
 		`browser at 1001: console: to one`,
-		`1002 publishes debug "to another, who does not play" to user.667: heard by 0`,
+		`1002 publishes debug "to another, who does not play" to user.667: heard on 0 machines`,
 		`1001 has queued task `,
 		`browser at 1001: ContactPerp node-17 is ready to collect, result {"profiles":12}`,
 		`browser at 1001: new items: `,
