@@ -2,12 +2,16 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/msgbusd/msgbusd/msgbus"
 )
 
 // An Event is what somebody has published.
@@ -34,6 +38,30 @@ func (e *Event) Decode(v any) error {
 		return fmt.Errorf("decode event %s: %w", e.Topic, err)
 	}
 	return nil
+}
+
+// Latest returns, of the topics that a pattern is for, the latest events that were published
+// with [Retain], here or at twins that an app of this machine wants events of. [Retained] is
+// for those who want to hear what comes after them, too.
+func (c *Client) Latest(ctx context.Context, pattern string) ([]*Event, error) {
+	switch {
+	case !msgbus.ValidPattern(pattern):
+		return nil, fmt.Errorf("%q is no pattern of topics", pattern)
+	case c.rdb == nil:
+		return nil, errors.New("a client that looks up events must be one of Open")
+	}
+	kept, err := c.rdb.HVals(ctx, c.prefix+".system.retained").Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the latest events: %w", err)
+	}
+	var all []*Event
+	for _, raw := range kept {
+		if e, err := parseEvent([]byte(raw)); err == nil && msgbus.MatchTopic(pattern, e.Topic) {
+			e.Latest = true
+			all = append(all, e)
+		}
+	}
+	return all, nil
 }
 
 // clone returns an event that shares nothing with e.

@@ -1,7 +1,9 @@
 package client_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +175,33 @@ func TestWithoutRedisASubscriptionFailsAtOnce(t *testing.T) {
 	r.must(s.Close())
 }
 
+// A page that has just been opened shows what is old, or of another topic.
+func TestTheLatestAreThoseOfTheTopicsThatAreAskedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for field, data := range map[string]string{"1001 state.a": "a", "1002 state.a": "b", "1001 other": "c"} {
+		twin, topic, _ := strings.Cut(field, " ")
+		r.rdb.HSet(r.Context(), "msgbus.system.retained", field, eventOf(topic, data).With("src", json.Number(twin)).String())
+	}
+	r.rdb.HSet(r.Context(), "msgbus.system.retained", "1003 state.a", "no JSON")
+	latest, err := r.c.Latest(r.context(), "state.*")
+	r.must(err)
+	var got []string
+	for _, e := range latest {
+		if !e.Latest {
+			t.Errorf("%s does not say that it is the latest", e.Data)
+		}
+		got = append(got, fmt.Sprintf("%d %s %s", e.Source, e.Topic, e.Data))
+	}
+	slices.Sort(got)
+	if want := []string{`1001 state.a "a"`, `1002 state.a "b"`}; !slices.Equal(got, want) {
+		t.Errorf("the latest are %q, want %q", got, want)
+	}
+	if _, err := r.c.Latest(r.context(), "a..b"); err == nil {
+		t.Error("there are latest events of what is no pattern")
+	}
+}
+
 // An app that closes its client waits for events for ever.
 func TestSubscriptionsEndWithTheirClient(t *testing.T) {
 	t.Parallel()
@@ -223,12 +252,20 @@ func (r *rig) listening() (all []string) {
 
 // tellAll publishes as the relay does, and returns how often Redis sends it.
 func (r *rig) tellAll(topic string, v any) int64 {
-	event := fleettest.Message{"topic": topic, "src": 1001, "now": 1_800_000_000, "dat": fleettest.Encode(compact(r, v)), "shm": ""}
-	n, err := r.rdb.Publish(r.Context(), "msgbus.events."+topic, event.String()).Result()
+	n, err := r.rdb.Publish(r.Context(), "msgbus.events."+topic, eventOf(topic, v).String()).Result()
 	if err != nil {
 		r.Errorf("publish %s: %v", topic, err)
 	}
 	return n
+}
+
+// eventOf is an event as the relay publishes it.
+func eventOf(topic string, v any) fleettest.Message {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return fleettest.Message{"topic": topic, "src": 1001, "now": 1_800_000_000, "dat": fleettest.Encode(string(data)), "shm": ""}
 }
 
 func (r *rig) wantEvent(s *client.Subscription, v any, lost int) {

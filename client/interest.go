@@ -32,13 +32,13 @@ const (
 	askedLease    = time.Minute
 )
 
-// takeInterest returns when all twins send what is wanted or, unless within is 0, when those
-// do that can be joined within it.
-func (c *Client) takeInterest(ctx context.Context, pattern string, twins []uint32, within time.Duration, name string, lease time.Duration) (*interest, error) {
+// takeInterest returns when all twins send what is wanted, but for those that the options let
+// do so later.
+func (c *Client) takeInterest(ctx context.Context, pattern string, o *subscribeOptions, name string, lease time.Duration) (*interest, error) {
 	if name == "" {
 		name = uuid.NewString()
 	}
-	i := &interest{c: c, name: name, pattern: pattern, twins: twins, lease: lease}
+	i := &interest{c: c, name: name, pattern: pattern, twins: o.twins, lease: lease}
 	if err := i.announce(ctx); err != nil {
 		return nil, fmt.Errorf("announce a subscription: %w", err)
 	}
@@ -47,16 +47,18 @@ func (c *Client) takeInterest(ctx context.Context, pattern string, twins []uint3
 	i.keeping.Go(func() { i.keep(keep) })
 	wish := map[string]any{"patterns": []string{pattern}, "lease": int(max(askedLease, lease).Seconds())}
 	asking := ctx
-	if within > 0 {
+	if o.within > 0 {
 		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, within)
+		asking, cancel = context.WithTimeout(ctx, o.within)
 		defer cancel()
 	}
-	for reply := range c.CallAll(asking, twins, msgbus.SubscribeCommand, wish) {
+	for reply := range c.CallAll(asking, o.twins, msgbus.SubscribeCommand, wish) {
 		switch {
 		case reply.Err == nil:
-		case within > 0 && ctx.Err() == nil && isAway(reply.Err):
+		case o.within > 0 && ctx.Err() == nil && isAway(reply.Err):
 			c.log.Warn("a twin is away; its events come when it is there again", "pattern", pattern, "twin", reply.Twin, "err", reply.Err)
+		case o.askAgain && isRefusal(reply.Err):
+			c.log.Warn("a twin refuses to send events; it is asked again and again", "pattern", pattern, "twin", reply.Twin, "err", reply.Err)
 		default:
 			i.end(true)
 			return nil, fmt.Errorf("subscribe to %s: %w", pattern, reply.Err)
@@ -72,6 +74,12 @@ func isAway(err error) bool {
 		return e.Reason() == msgbus.Expired || e.Reason() == msgbus.RetriesExhausted
 	}
 	return errors.Is(err, context.DeadlineExceeded)
+}
+
+// isRefusal tells that a twin, or a relay on the way to it, has said no.
+func isRefusal(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && !isAway(err)
 }
 
 func (i *interest) members() []string {

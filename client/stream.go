@@ -87,7 +87,7 @@ func (c *Client) Stream(ctx context.Context, exchange string, opts ...SubscribeO
 	s := &Stream{c: c, key: c.prefix + ".system.stream." + exchange, exchange: exchange, opts: o, rdb: c.redis.Connect(), last: o.after, held: make(map[string]struct{})}
 	err := s.begin(ctx)
 	if err == nil && len(o.twins) > 0 {
-		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, s.interestName(), streamsLease)
+		s.interest, err = c.takeInterest(ctx, pattern, &o, s.interestName(), streamsLease)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read stream %s: %w", exchange, err), s.rdb.Close())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type SubscribeOption func(*subscribeOptions)
 type subscribeOptions struct {
 	twins    []uint32
 	within   time.Duration
+	askAgain bool
 	retained bool
 	buffer   int
 	after    string
@@ -37,6 +39,11 @@ func From(twins ...uint32) SubscribeOption {
 func Within(d time.Duration) SubscribeOption {
 	return func(o *subscribeOptions) { o.within = max(d, time.Millisecond) }
 }
+
+// AskAgain is for twins of [From] that refuse, because they do not know this one or may not
+// send it anything: this machine's relay asks them again, as it does those that are away, and
+// the log is told. Without it a refusal is an error.
+func AskAgain() SubscribeOption { return func(o *subscribeOptions) { o.askAgain = true } }
 
 // Retained has the latest event of each topic come first, as far as it was published with
 // [Retain] and comes from a twin that the subscription wants events of.
@@ -87,7 +94,7 @@ func (c *Client) Subscribe(ctx context.Context, pattern string, opts ...Subscrib
 		err = fmt.Errorf("subscribe to %s: %w", pattern, err)
 	}
 	if err == nil && len(o.twins) > 0 {
-		s.interest, err = c.takeInterest(ctx, pattern, o.twins, o.within, "", interestLease)
+		s.interest, err = c.takeInterest(ctx, pattern, &o, "", interestLease)
 	}
 	if err == nil && o.retained {
 		err = s.addRetained(ctx)
@@ -101,20 +108,14 @@ func (c *Client) Subscribe(ctx context.Context, pattern string, opts ...Subscrib
 // addRetained puts the latest events before those that have come since. What another twin
 // has just been asked for comes by itself.
 func (s *Subscription) addRetained(ctx context.Context) error {
-	all, err := s.c.rdb.HGetAll(ctx, s.c.prefix+".system.retained").Result()
+	all, err := s.c.Latest(ctx, s.pattern)
 	if err != nil {
-		return fmt.Errorf("read the latest events: %w", err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, raw := range all {
-		e, err := parseEvent([]byte(raw))
-		if err != nil || !msgbus.MatchTopic(s.pattern, e.Topic) || s.has(e) {
-			continue
-		}
-		e.Latest = true
-		s.events = append([]*Event{e}, s.events...)
-	}
+	all = slices.DeleteFunc(all, s.has)
+	s.events = append(all, s.events...)
 	s.announce()
 	return nil
 }

@@ -49,6 +49,23 @@ func TestASubscriptionToATwinThatRefusesFailsWhateverItWaits(t *testing.T) {
 	}
 }
 
+// A gateway's operator has not allowed one twin yet, and no page hears anything; or it does
+// not hear that twin when he has.
+func TestASubscriptionThatAsksAgainDoesNotFailWithATwinThatRefuses(t *testing.T) {
+	r := newRig(t)
+	subscribed := r.subscribe(client.From(1002, 1003), client.AskAgain())
+	m := r.asked()
+	r.give(busError(m, 1003, "not_allowed", "no"))
+	r.give(replyFrom(m, 1002, "{}"))
+	s := <-subscribed
+	r.must(s.err)
+	r.awaitSaid("a twin refuses to send events")
+	if n := r.rdb.ZCard(r.Context(), "msgbus.system.subscriptions").Val(); n != 2 {
+		t.Errorf("the relay finds %d of 2 wishes", n)
+	}
+	r.must(s.Close())
+}
+
 type subscribed struct {
 	*client.Subscription
 	err error

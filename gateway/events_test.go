@@ -168,6 +168,32 @@ func TestPagesShareASubscription(t *testing.T) {
 	})
 }
 
+// One machine of many is down, and no page hears anything; or each of them costs Redis
+// a connection.
+func TestPagesDoNotWaitForTwinsThatAreAway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	bus := gateway.OnClient(r.open(), []uint32{1002, 1003})
+	s, err := bus.Subscribe(patient(t), "far.*") // nobody answers for those twins
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := r.countChannel("far.*"); n != 1 {
+		t.Errorf("%d connections listen", n)
+	}
+	wanted, err := r.rdb.ZRange(t.Context(), "msgbus.system.subscriptions", 0, -1).Result()
+	if err != nil || len(wanted) != 2 {
+		t.Errorf("the relay is to ask %q, %v", wanted, err)
+	}
+	r.publish("far.here", 1)
+	if e, err := s.Next(patient(t)); err != nil || e.Topic != "far.here" {
+		t.Errorf("heard %+v, %v", e, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Somebody gets in without a token that is good, and what he showed stands in the log.
 func TestWhoMayNotIsTold(t *testing.T) {
 	t.Parallel()

@@ -82,7 +82,7 @@ func (r *rig) newSite(change ...func(*gateway.Options)) *site {
 	for _, f := range change {
 		f(&opts)
 	}
-	g, err := gateway.New(opts, gateway.OnClient(r.open(), nil, opts.Log))
+	g, err := gateway.New(opts, gateway.OnClient(r.open(), nil))
 	if err != nil {
 		r.Fatal(err)
 	}

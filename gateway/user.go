@@ -134,3 +134,13 @@ func (g *Gateway) yieldUsers(ctx context.Context, s Subscription) {
 		}
 	}
 }
+
+// pause waits for so long, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

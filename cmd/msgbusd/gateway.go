@@ -126,7 +126,7 @@ func (d *daemonProcess) openGateway() (*browserSide, error) {
 	opts := s.opts
 	opts.Log, opts.Observer = log, d.metrics
 	b := &browserSide{client: c}
-	if b.gateway, err = gateway.New(opts, gateway.OnClient(c, s.from, log)); err != nil {
+	if b.gateway, err = gateway.New(opts, gateway.OnClient(c, s.from)); err != nil {
 		return nil, errors.Join(configError("the gateway: %w", err), c.Close())
 	}
 	config := net.ListenConfig{Control: endSilent}
