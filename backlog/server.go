@@ -20,6 +20,8 @@ type Server struct {
 	MaxMemory       int64   `json:"maxmemory"`   // 0: no limit, or not told
 	Survives        string  `json:"survives"`    // what a crash of Redis loses
 
+	Replication *Replication `json:"replication"` // nil without sentinels
+
 	lastSave time.Time // zero: not told
 	now      time.Time
 }
@@ -40,7 +42,7 @@ func (s *Store) ViewServer(ctx context.Context) (Server, error) {
 		}
 		return nil
 	}
-	f := Server{Version: info("Server", "redis_version"), Address: s.rdb.Options().Addr, Save: get("save"), now: now}
+	f := Server{Version: info("Server", "redis_version"), Address: s.opts.Redis.String(), Save: get("save"), now: now}
 	f.Version = orUnknown(f.Version)
 	f.AppendFsync = text(get("appendfsync"))
 	if f.AppendOnly = text(get("appendonly")); f.AppendOnly == "" {
@@ -58,6 +60,7 @@ func (s *Store) ViewServer(ctx context.Context) (Server, error) {
 		f.lastSave = time.Unix(at, 0)
 	}
 	f.Survives = f.survives()
+	f.Replication = s.viewReplication(ctx, get)
 	return f, nil
 }
 

@@ -179,6 +179,9 @@ func (d *diagnosis) judge() {
 	if d.Redis.Full() {
 		wrong("redis_full", "Redis takes no more messages: free some memory, or give it more: redis-cli CONFIG SET maxmemory, and in redis.conf")
 	}
+	if d.Redis.Replication != nil {
+		judgeReplication(d.Redis.Replication, warn)
+	}
 	if !d.Counts.AddUp {
 		wrong("counts", "requests came or went without a relay: was something of %s.system.* deleted, or restored from a copy? An app that waits for one gets no reply", d.prefix)
 	}
@@ -202,6 +205,10 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	line("redis", "%s at %s", d.Redis.Version, d.Redis.Address)
 	line("persistence", "%s: %s", d.Redis.Persistence(), d.Redis.Survives)
+	if r := d.Redis.Replication; r != nil {
+		line("fail-over", "%s", r)
+		line("", "%s", r.Loses())
+	}
 	line("memory", "maxmemory-policy %s: %s", cmp.Or(d.Redis.MaxMemoryPolicy, "unknown"), d.Redis.Memory())
 	line("counts", "accepted %d = answered %d + failed %d + waiting %d: %s",
 		d.Counts.Accepted, d.Counts.Answered, d.Counts.Failed, d.Counts.Waiting, verdict(d.Counts.AddUp, "that is not so"))

@@ -30,7 +30,7 @@ func oneOf(words []string, f cli.StringFlag) cli.Flag {
 func redisFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "redis", Category: groupRedis, EnvVars: variable("redis"), Value: cli.NewStringSlice("127.0.0.1:6379"),
-			Usage: "`ADDRESS` of the local Redis: host:port, redis://user:password@host:port/db, rediss://… for TLS, or unix:///path"},
+			Usage: "`ADDRESS` of the local Redis: host:port, redis://user:password@host:port/db, rediss://… for TLS, unix:///path, or sentinel://host:port,host:port/name"},
 		&cli.StringFlag{Name: "redis-prefix", Category: groupRedis, EnvVars: variable("redis-prefix"), Value: "msgbus",
 			Usage: "`NAME` that every key begins with"},
 	}

@@ -151,6 +151,8 @@ func TestFailOverOfSentinels(t *testing.T) {
 	a.Daemon.AwaitReady()
 	b.Daemon.AwaitReady()
 
+	wantToldOfLoss(r, g)
+
 	ledger := &asked{row: r, served: make(map[string]int), ends: make(map[string]int), changed: make(chan struct{})}
 	server := client.NewServer(openOn(r, g, "b"), client.ServerOptions{})
 	client.Handle(server, "work", ledger.serve)
@@ -209,6 +211,30 @@ func TestFailOverOfSentinels(t *testing.T) {
 			r.Errorf("the relay of %d was restarted, or has ended", s.ID)
 		}
 	}
+}
+
+// wantToldOfLoss wants doctor to say what the set-up can lose, and what is wrong with it.
+func wantToldOfLoss(r *row, g *redistest.Group) {
+	r.Helper()
+	doctor := func(status int) string {
+		p := fleettest.StartProcess(r, "doctor", nil, "doctor", "--redis", g.URL(), "--redis-prefix", "doctor")
+		p.WantSaid("a fail-over loses what no replica had")
+		p.WantExit(status)
+		return p.Said()
+	}
+	if said := doctor(0); !strings.Contains(said, "3 of 3 sentinels answer, 3 watch") {
+		r.Errorf("doctor says of a good set-up:\n%s", said)
+	}
+	set := func(to string) {
+		if err := g.Servers[0].Client().ConfigSet(r.Context(), "min-replicas-to-write", to).Err(); err != nil {
+			r.Fatal(err)
+		}
+	}
+	set("0")
+	if said := doctor(1); !strings.Contains(said, "CONFIG SET min-replicas-to-write 1") {
+		r.Errorf("doctor says of a master that takes messages when it is cut off:\n%s", said)
+	}
+	set("1")
 }
 
 // wantForsaken wants nobody to speak to a server that was the master, but the sentinels
