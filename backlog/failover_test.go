@@ -43,8 +43,8 @@ func TestServerThatIsPromotedAgainBeginsAnEpoch(t *testing.T) {
 	r := onReal(t)
 	s := r.join()
 	n, epoch := r.numberOf(s, 1002)
-	r.must(r.rdb.SlaveOf(r.Context(), "127.0.0.1", "1").Err())
-	r.must(r.rdb.SlaveOf(r.Context(), "NO", "ONE").Err())
+	r.must(r.rdb.ReplicaOf(r.Context(), "127.0.0.1", "1").Err())
+	r.must(r.rdb.ReplicaOf(r.Context(), "NO", "ONE").Err())
 	again, now := r.numberOf(s, 1002)
 	if now == epoch || again <= n+1 {
 		r.Errorf("number %d after %d, epoch %s after %s", again, n, now, epoch)
@@ -60,7 +60,7 @@ func TestMasterOfYesterdayGivesNoVerdict(t *testing.T) {
 	s := r.join(observed(w))
 	r.push(localQueue, "one")
 	c := r.take(s, msgbus.LocalQueue)
-	r.must(r.rdb.SlaveOf(r.Context(), "127.0.0.1", "1").Err())
+	r.must(r.rdb.ReplicaOf(r.Context(), "127.0.0.1", "1").Err())
 	for what, err := range map[string]error{
 		"renew":  s.Renew(r.Context()),
 		"drop":   s.Drop(r.Context(), c),
@@ -76,7 +76,7 @@ func TestMasterOfYesterdayGivesNoVerdict(t *testing.T) {
 		r.Errorf("failures %v, want them to be unready", w.failures)
 	}
 	w.mu.Unlock()
-	r.must(r.rdb.SlaveOf(r.Context(), "NO", "ONE").Err())
+	r.must(r.rdb.ReplicaOf(r.Context(), "NO", "ONE").Err())
 	again := r.take(s, msgbus.LocalQueue)
 	wantEqual(r, "messages", len(again.Messages), 1)
 }

@@ -68,7 +68,7 @@ func TestAddressThatWasCutAtCommasIsPutTogether(t *testing.T) {
 // The master dies while a sentinel hangs: apps would wait for that sentinel's answer, and
 // those that subscribed would listen to a server that nobody publishes at any more.
 //
-// Broken by: in master, asking one sentinel after another with the whole time for each.
+// Broken by: in watch, nothing closed that is stale.
 func TestClientFollowsTheMasterAlthoughASentinelHangs(t *testing.T) {
 	g := redistest.StartGroup(t, redistest.Passwords{Servers: "p@ss:1", Sentinels: "other/2"})
 	a, err := redisconn.ParseURL(g.URL())

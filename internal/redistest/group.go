@@ -145,7 +145,7 @@ func (g *Group) Rejoin(s *Server) {
 		s.Continue()
 		c := redis.NewClient(clientOptions(s.Addr(), s.password))
 		defer func() { _ = c.Close() }()
-		if err := c.SlaveOf(context.Background(), "127.0.0.1", strconv.Itoa(master.Port())).Err(); err != nil {
+		if err := c.ReplicaOf(context.Background(), "127.0.0.1", strconv.Itoa(master.Port())).Err(); err != nil {
 			g.t.Fatal(err)
 		}
 	}
