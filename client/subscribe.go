@@ -46,7 +46,7 @@ func Within(d time.Duration) SubscribeOption {
 func AskAgain() SubscribeOption { return func(o *subscribeOptions) { o.askAgain = true } }
 
 // Retained has the latest event of each topic come first, as far as it was published with
-// [Retain] and comes from a twin that the subscription wants events of.
+// [Retain], here or at a twin that an app of this machine wants events of.
 func Retained() SubscribeOption { return func(o *subscribeOptions) { o.retained = true } }
 
 // Buffer is how many events may wait to be taken: of more, the oldest are dropped, which
