@@ -64,6 +64,17 @@ func (s *Store) ViewServer(ctx context.Context) (Server, error) {
 	return f, nil
 }
 
+// Version asks Redis which one it is. One that does not tell is of the version "".
+func (s *Store) Version(ctx context.Context) (Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	sections, err := s.rdb.InfoMap(ctx, "server").Result()
+	if err != nil && failureOf(err) != FailedRefused {
+		return Server{}, translate(err)
+	}
+	return Server{Version: sections["Server"]["redis_version"], Address: s.rdb.Options().Addr}, nil
+}
+
 // survives says what a crash of Redis loses.
 func (f Server) survives() string {
 	switch {

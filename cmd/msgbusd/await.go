@@ -6,12 +6,26 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/twin"
 )
 
-// awaitRedis waits until Redis answers.
+// awaitRedis waits until Redis answers, and refuses one that is too old. The status is not
+// that of wrong settings: systemd starts the relay again and again, so it serves as soon as
+// there is a newer Redis.
 func (d *daemonProcess) awaitRedis(ctx context.Context) error {
-	return d.await(ctx, "waiting for Redis", func() error { return d.store.Ping(ctx) })
+	var server backlog.Server
+	err := d.await(ctx, "waiting for Redis", func() (err error) {
+		if err = d.store.Ping(ctx); err == nil {
+			server, err = d.store.Version(ctx)
+		}
+		return err
+	})
+	if err != nil || !server.TooOld() {
+		return err
+	}
+	return withHint(fmt.Errorf("the Redis at %s is version %s, and msgbusd needs %s or newer", server.Address, server.Version, backlog.OldestRedis),
+		"upgrade it, or name another one with --redis; the relay has changed nothing in this one")
 }
 
 // awaitOwnTwin finds out which twin this is, and makes sure that the key is
