@@ -13,6 +13,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/inspect"
+	"github.com/msgbusd/msgbusd/internal/redisacl"
 )
 
 func doctorCommand(s streams) *cli.Command {
@@ -55,10 +56,18 @@ func doctor(c *cli.Context, s streams) error {
 		return unanswered(s, c, err)
 	}
 	defer store.Close()
+	rights, err := store.Rights(c.Context)
+	if err != nil {
+		return unanswered(s, c, err)
+	}
 	d, err := examine(c.Context, store)
+	if err != nil && len(rights.Missing) > 0 {
+		return unanswered(s, c, notAllowed(err, rights))
+	}
 	if err != nil {
 		return withHint(fmt.Errorf("cannot examine what is kept: %w", err), "does the user of --redis have the rights that the relay has?")
 	}
+	d.Rights = rights
 	if d.Relay, err = examineRelay(c, store); err != nil {
 		return err
 	}
@@ -70,6 +79,7 @@ func doctor(c *cli.Context, s streams) error {
 type diagnosis struct {
 	OK       bool              `json:"ok"`
 	Redis    backlog.Server    `json:"redis"`
+	Rights   redisacl.Rights   `json:"rights"`
 	Relay    relayFacts        `json:"relay"`
 	Overview *inspect.Overview `json:"overview"`
 	Counts   counts            `json:"counts"`
@@ -173,6 +183,9 @@ func (d *diagnosis) judge() {
 	if d.Redis.TooOld() {
 		wrong("redis_version", "the relay needs Redis %s or newer", backlog.OldestRedis)
 	}
+	if len(d.Rights.Missing) > 0 {
+		wrong("redis_rights", "the relay and these commands cannot do all that they have to: %s; then msgbusd doctor again", d.Rights.Grant())
+	}
 	if d.Redis.Evicts() {
 		wrong("evicts", "Redis drops keys when it is full, and messages with them: redis-cli CONFIG SET maxmemory-policy noeviction, and in redis.conf")
 	}
@@ -204,6 +217,7 @@ func (d *diagnosis) print(w io.Writer) error {
 		fmt.Fprintf(&out, "%-13s %s\n", what, oneLine(fmt.Sprintf(format, args...)))
 	}
 	line("redis", "%s at %s", d.Redis.Version, d.Redis.Address)
+	line("rights", "%s", whatMayBeDone(d.Rights))
 	line("persistence", "%s: %s", d.Redis.Persistence(), d.Redis.Survives)
 	if r := d.Redis.Replication; r != nil {
 		line("fail-over", "%s", r)
@@ -239,6 +253,20 @@ func (d *diagnosis) print(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, out.String())
 	return err
+}
+
+// whatMayBeDone says what the user of Redis is allowed.
+func whatMayBeDone(r redisacl.Rights) string {
+	said := "ok"
+	switch {
+	case len(r.Missing) > 0 && r.Unknown != "":
+		said = "lacks " + strings.Join(r.Missing, " ") + "; " + r.Unknown
+	case len(r.Missing) > 0:
+		said = "lacks " + strings.Join(r.Missing, " ")
+	case r.Unknown != "":
+		said = "cannot be told: " + r.Unknown
+	}
+	return "user " + r.User + ": " + said
 }
 
 func verdict(ok bool, otherwise string) string {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/msgbusd/msgbusd/backlog"
 	"github.com/msgbusd/msgbusd/inspect"
+	"github.com/msgbusd/msgbusd/internal/redisacl"
 )
 
 // What the commands have in common that look at what is kept in the local Redis, or
@@ -55,11 +56,21 @@ func localStore(c *cli.Context) (*backlog.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := store.ReadClock(c.Context); err != nil {
-		_ = store.Close()
-		return nil, noRedis(where, err)
+	err = store.ReadClock(c.Context)
+	if err == nil {
+		return store, nil
 	}
-	return store, nil
+	rights, rightsErr := store.Rights(c.Context)
+	_ = store.Close()
+	if rightsErr == nil && len(rights.Missing) > 0 {
+		return nil, notAllowed(err, rights)
+	}
+	return nil, noRedis(where, err)
+}
+
+// notAllowed is an error of Redis with what the user needs.
+func notAllowed(err error, rights redisacl.Rights) error {
+	return withHint(fmt.Errorf("the user %s may not do all that is needed in Redis: %w", rights.User, err), "%s", rights.Grant())
 }
 
 func arguments(least, most int) string {
