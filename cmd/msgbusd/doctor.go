@@ -56,7 +56,7 @@ func doctor(c *cli.Context, s streams) error {
 		return unanswered(s, c, err)
 	}
 	defer store.Close()
-	rights, err := store.Rights(c.Context)
+	rights, err := store.Rights(c.Context, c.String("gateway-listen") != "")
 	if err != nil {
 		return unanswered(s, c, err)
 	}

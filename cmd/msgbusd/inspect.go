@@ -60,7 +60,7 @@ func localStore(c *cli.Context) (*backlog.Store, error) {
 	if err == nil {
 		return store, nil
 	}
-	rights, rightsErr := store.Rights(c.Context)
+	rights, rightsErr := store.Rights(c.Context, false)
 	_ = store.Close()
 	if rightsErr == nil && len(rights.Missing) > 0 {
 		return nil, notAllowed(err, rights)

@@ -2,7 +2,8 @@ package redisacl
 
 // The lists of what each role sends to Redis, by Go and in scripts, with all options that are
 // in use: one command a line, capitals as they are, the rest an example. `key` and `channel`
-// are names. A question mark in front: it does without.
+// are names. A question mark in front: it does without, such as without SELECT where the address
+// names no other database than 0.
 //
 // test/e2e holds them to what is really sent, in both directions; commands_test.go to what
 // a Redis 6.2 knows.
@@ -41,25 +42,32 @@ const relay = `
   PING
   PTTL key
   PUBLISH channel event
+  PUBSUB|CHANNELS
+  PUBSUB|NUMSUB channel
   RPOP key
   RPUSH key value
-  SELECT 0
-  SET key value PX EX 1
+? SELECT 0
+  SET key value PX PXAT EX 1
   SETBIT key 0 1
   SETRANGE key 0 value
+  SMEMBERS key
   TIME
   TYPE key
   XADD key MAXLEN ~ 1 * field value
   XDEL key 0-1
+  XLEN key
   XRANGE key - + COUNT 1
   XREVRANGE key + - COUNT 1
   ZADD key NX XX 0 member
   ZCARD key
   ZCOUNT key 0 0
-  ZRANGE key 0 0 WITHSCORES
+  ZRANGE key 0 0 BYSCORE WITHSCORES
   ZRANGEBYSCORE key 0 0 WITHSCORES LIMIT 0 1
   ZREM key member
   ZREMRANGEBYRANK key 0 0
+  ZREMRANGEBYSCORE key 0 0
+  ZREVRANGE key 0 0 WITHSCORES
+  ZSCAN key 0 COUNT 1
   ZSCORE key member
 `
 
@@ -70,15 +78,10 @@ const operator = `
 ? CONFIG|GET name
   DISCARD
   MULTI
-  PUBSUB|CHANNELS
-  PUBSUB|NUMSUB channel
   SADD key member
   SCAN 0 MATCH pattern COUNT 1 TYPE set
-  SMEMBERS key
   SREM key member
   XINFO|GROUPS key
-  XLEN key
-  ZREVRANGE key 0 0 WITHSCORES
 `
 
 // library is an app or a service with the Go client: calls, services, events, streams,
@@ -97,12 +100,12 @@ const library = `
   LTRIM key 0 0
   MULTI
   PEXPIRE key 1
+  PING
   RPUSH key value
-  SELECT 0
-  SET key value EX PX 1 NX GET
+? SELECT 0
+  SET key value EX 1 NX GET
   SUBSCRIBE channel
   TIME
-  UNSUBSCRIBE channel
   XACK key group 0-1
   XAUTOCLAIM key group consumer 1 0-1 COUNT 1
   XCLAIM key group consumer 1 0-1 JUSTID
@@ -119,4 +122,5 @@ const library = `
 const app = `
   BLPOP key 1
   RPUSH key value
+? SELECT 0
 `

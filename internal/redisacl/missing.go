@@ -11,8 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Rights are what the user of a connection may, of what the relay and the commands for
-// operators need.
+// Rights are what the user of a connection may not, of what he needs.
 type Rights struct {
 	User     string   `json:"user"`
 	Missing  []string `json:"missing"`  // words that ACL SETUSER would have to be given: +blmove, ~*, &msgbus.events.*
@@ -29,12 +28,12 @@ func (r Rights) Grant() string {
 	return "redis-cli ACL SETUSER " + r.User + " " + strings.Join(words, " ")
 }
 
-// Examine finds out what the user of a client is not allowed.
+// Examine finds out what the user of a client is not allowed, of what some roles need.
 //
 // It asks in a MULTI that it discards: Redis looks at the rights of what it is to keep for
 // later, and refuses at once what the user may not. That runs nothing, needs no right to see
 // an ACL, and is so since there are ACLs. ACL DRYRUN is of 7.0 and for administrators.
-func Examine(ctx context.Context, rdb *redis.Client, prefix string) (Rights, error) {
+func Examine(ctx context.Context, rdb *redis.Client, prefix string, roles ...Role) (Rights, error) {
 	r := Rights{User: rdb.Options().Username, Missing: []string{}, Optional: []string{}}
 	if r.User == "" {
 		r.User = "default"
@@ -52,10 +51,15 @@ func Examine(ctx context.Context, rdb *redis.Client, prefix string) (Rights, err
 		return r, fmt.Errorf("ask what the user %s may: %w", r.User, err)
 	}
 	pipe := conn.Pipeline()
-	commands := append(Commands(Relay), Commands(Operator)...)
+	var commands []Command
+	for _, role := range roles {
+		commands = append(commands, Commands(role)...)
+	}
 	said := make([]*redis.Cmd, len(commands))
 	for i, c := range commands {
-		if c.Name != "multi" && c.Name != "discard" {
+		switch c.Name {
+		case "multi", "discard", "exec": // which are done and not kept
+		default:
 			said[i] = pipe.Do(ctx, c.call(prefix)...)
 		}
 	}
@@ -73,8 +77,12 @@ func Examine(ctx context.Context, rdb *redis.Client, prefix string) (Rights, err
 	if isRefused(anyKey.Err()) && !isOfCommand(anyKey.Err()) {
 		r.Missing = append(r.Missing, "~*")
 	}
-	if isRefused(ended.Err()) {
+	needsExec := slices.ContainsFunc(commands, func(c Command) bool { return c.Name == "exec" })
+	switch {
+	case isRefused(ended.Err()):
 		r.Missing = append(r.Missing, "+discard")
+	case ended.Err() == nil && needsExec && isRefused(conn.Do(ctx, "exec").Err()): // of nothing
+		r.Missing = append(r.Missing, "+exec")
 	}
 	slices.Sort(r.Missing)
 	r.Missing = slices.Compact(r.Missing)
@@ -100,7 +108,7 @@ func (c Command) call(prefix string) []any {
 func (r *Rights) add(c Command, err error, prefix string) {
 	switch {
 	case !isRefused(err):
-	case !isOfCommand(err) && c.Name == "publish":
+	case !isOfCommand(err) && strings.Contains(err.Error(), "channel"):
 		r.Missing = append(r.Missing, "&"+channels(prefix))
 	case !isOfCommand(err):
 		r.Missing = append(r.Missing, "~*")
@@ -116,8 +124,8 @@ func isAnswer(err error) bool {
 	return errors.As(err, &answered)
 }
 
-// isRefused tells that the user lacks a right.
-func isRefused(err error) bool { return isAnswer(err) && strings.HasPrefix(err.Error(), "NOPERM") }
+// isRefused tells that the user lacks a right. Of EXEC that stands behind another word.
+func isRefused(err error) bool { return isAnswer(err) && strings.Contains(err.Error(), "NOPERM ") }
 
 // isOfCommand tells the right to a command from that to a key or a channel.
 func isOfCommand(err error) bool { return strings.Contains(err.Error(), "to run the") }

@@ -69,6 +69,14 @@ func Line(role Role, user, prefix string, keys ...string) string {
 	return strings.Join(append(words, allow(role)...), " ")
 }
 
+// GatewayLine is the command that gives the user of a relay what its gateway for browsers
+// needs, too.
+func GatewayLine(user string) string {
+	has := allow(Relay)
+	more := slices.DeleteFunc(allow(Library), func(w string) bool { return slices.Contains(has, w) })
+	return "ACL SETUSER " + user + " " + strings.Join(more, " ")
+}
+
 // allow is what gives a user the commands of a role.
 func allow(role Role) []string {
 	all := Commands(role)
