@@ -23,9 +23,10 @@ const relay = `
   HGET key field
   HGETALL key
   HINCRBY key field 1
+  HKEYS key
   HLEN key
   HMGET key field
-  HSCAN key 0 COUNT 1
+  HSCAN key 0 MATCH pattern COUNT 1
   HSET key field value
   INCRBY key 1
   INFO server
@@ -58,7 +59,7 @@ const relay = `
   XLEN key
   XRANGE key - + COUNT 1
   XREVRANGE key + - COUNT 1
-  ZADD key NX XX 0 member
+  ZADD key NX XX GT 0 member
   ZCARD key
   ZCOUNT key 0 0
   ZRANGE key 0 0 BYSCORE WITHSCORES
@@ -93,7 +94,8 @@ const library = `
   EVALSHA sha 1 key
   EXEC
   GET key
-  HGETALL key
+  HVALS key
+  LINDEX key 0
   LMOVE key key LEFT RIGHT
   LRANGE key 0 0
   LREM key 1 value
@@ -106,6 +108,7 @@ const library = `
   SET key value EX 1 NX GET
   SUBSCRIBE channel
   TIME
+  UNSUBSCRIBE channel
   XACK key group 0-1
   XAUTOCLAIM key group consumer 1 0-1 COUNT 1
   XCLAIM key group consumer 1 0-1 JUSTID
