@@ -107,7 +107,7 @@ func TestOtherTwinsAreAskedForAsLongAsAnAppWantsThem(t *testing.T) {
 	b.rdb.ZAdd(t.Context(), "msgbus.system.subscriptions", redis.Z{Member: "stream-task 1001 task/#"})
 	hours := func() float64 {
 		until := a.rdb.ZScore(t.Context(), "msgbus.system.subscribers", "1002 task/#").Val()
-		return time.UnixMilli(int64(until)).Sub(time.Now()).Hours()
+		return time.Until(time.UnixMilli(int64(until))).Hours()
 	}
 	eventually(t, "the twin is asked for a day", func() bool { return hours() > 23 })
 	b.subscribe(1001, 60, "task/#")
