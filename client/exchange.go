@@ -92,7 +92,7 @@ func (c *Client) request(ctx context.Context, twins []uint32, cmd string, in any
 	life = min(o.life(ctx, now), maxExpiration*time.Second)
 	m = &outgoing{
 		command: cmd, destinations: unique(twins), data: data, schema: o.schema, ret: c.list,
-		now: now.Unix(), exp: expiration(now, life), retries: o.retries,
+		now: now.Unix(), exp: expiration(now, life), retries: o.retries, trace: o.trace,
 		ext: extension{
 			id: c.nextID(), tag: o.tag, mandatory: o.mandatory, oneway: o.oneway,
 			group: o.group, topic: o.topic, durable: o.durable, retain: o.retain,

@@ -39,6 +39,10 @@ func TestTheFakeBusBehavesAsTheRealOne(t *testing.T) {
 		}))
 		said[i] += fmt.Sprintf("%+v\n", *asError(t, err))
 		for reply := range c.CallAll(ctx, []uint32{1002}, "add", []int{3}, client.Tag("mine")) {
+			if reply.Time.IsZero() {
+				t.Error("it does not say when it was answered")
+			}
+			reply.Time = time.Time{}
 			said[i] += fmt.Sprintf("%+v\n", *reply)
 		}
 		said[i] += fmt.Sprintln(c.Notify(ctx, 1002, "add", []int{4}))

@@ -21,6 +21,7 @@ type incoming struct {
 	source       uint32
 	destinations []uint32
 	now, exp     int64
+	trace        traceContext
 	extended     bool // there is an ext that means something
 	ext          extension
 }
@@ -53,6 +54,10 @@ func parseRequest(raw []byte) (*incoming, error) {
 			m.now, err = integer(v)
 		case "exp":
 			m.exp, err = integer(v)
+		case "traceparent":
+			m.trace.parent = textOrNothing(v)
+		case "tracestate":
+			m.trace.state = textOrNothing(v)
 		case "ext":
 			m.extended = v.Kind() == '{'
 			m.ext, err = parseExtension(v)
@@ -63,6 +68,12 @@ func parseRequest(raw []byte) (*incoming, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// textOrNothing is for what only passes through: what is no text there costs nothing.
+func textOrNothing(v jsontext.Value) string {
+	given, _ := text(v)
+	return given
 }
 
 // deadline is when the request ends, by the clock that its `now` is of. Both numbers are

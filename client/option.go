@@ -18,6 +18,7 @@ type callOptions struct {
 	oneway    bool
 	progress  func(Progress)
 	schema    string
+	trace     traceContext
 	group     string // whose twins are asked
 	topic     string // of an event
 	durable   bool
@@ -105,3 +106,14 @@ func OnProgress(f func(Progress)) CallOption {
 func Schema(s string) CallOption {
 	return func(o *callOptions) { o.schema = s }
 }
+
+// Trace has the request belong to a trace: traceparent and tracestate as W3C Trace Context
+// writes them in HTTP headers, of which the second may be "". The service gets them as they
+// are, and this machine's relay may tell a collector of the request. What is no traceparent is
+// carried, too, and means nothing.
+func Trace(traceparent, tracestate string) CallOption {
+	return func(o *callOptions) { o.trace = traceContext{traceparent, tracestate} }
+}
+
+// A traceContext is two members of a message that the bus carries.
+type traceContext struct{ parent, state string }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // A Reply is what one twin answered, or the error that stands in its place.
@@ -13,6 +14,7 @@ type Reply struct {
 	Data   []byte          // as the service sent it
 	Schema string          // type of the data, if the service says
 	Tag    json.RawMessage // of the request
+	Time   time.Time       // when the service says it answered, in whole seconds; zero if nothing came
 }
 
 // Decode returns Err if there is one, and otherwise decodes the data, which is JSON, into
@@ -77,6 +79,9 @@ func decodeData(data []byte, v any) error {
 // answer is the reply as callers get it, for a twin.
 func (r *reply) answer(twin uint32) *Reply {
 	a := &Reply{Twin: twin, Schema: r.schema, Tag: r.ext.tag}
+	if r.now != 0 {
+		a.Time = time.Unix(r.now, 0)
+	}
 	if r.failure != nil {
 		failure := *r.failure
 		failure.Twin = twin

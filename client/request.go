@@ -18,7 +18,11 @@ type Request struct {
 	Data     []byte    // as the app sent it
 	Schema   string    // type of the data, if the app says
 	Oneway   bool      // nobody gets the answer
+	Time     time.Time // when this machine's relay got it, in whole seconds
 	Deadline time.Time // by this machine's clock
+	// Traceparent and Tracestate are the trace that the app has it belong to, as [Trace]
+	// says, or "".
+	Traceparent, Tracestate string
 	// Tag is the app's own data, nil if there is none.
 	Tag json.RawMessage
 
@@ -47,7 +51,8 @@ func newRequest(in *incoming) (*Request, error) {
 	}
 	return &Request{
 		Command: in.command, Source: in.source, UID: in.uid, Data: data, Schema: in.schema,
-		Oneway: in.ext.oneway, Deadline: in.deadline(), Tag: in.ext.tag, in: in,
+		Oneway: in.ext.oneway, Time: time.Unix(in.now, 0), Deadline: in.deadline(),
+		Traceparent: in.trace.parent, Tracestate: in.trace.state, Tag: in.ext.tag, in: in,
 	}, nil
 }
 

@@ -39,6 +39,7 @@ type outgoing struct {
 	ret          string
 	now, exp     int64
 	retries      int
+	trace        traceContext
 	ext          extension
 }
 
@@ -59,6 +60,12 @@ func (m *outgoing) append(b []byte) []byte {
 	b = appendText(b, "shm", m.schema)
 	b = appendInt(b, "now", m.now)
 	b = appendText(b, "err", "")
+	if m.trace.parent != "" {
+		b = appendText(b, "traceparent", m.trace.parent)
+	}
+	if m.trace.state != "" {
+		b = appendText(b, "tracestate", m.trace.state)
+	}
 	b = m.ext.append(b)
 	return append(b, '}')
 }
@@ -171,6 +178,7 @@ type reply struct {
 	source  uint32
 	data    string // base64
 	schema  string
+	now     int64
 	failure *Error // nil when it is none
 	ext     extension
 }
@@ -187,6 +195,8 @@ func parseReply(raw []byte) (*reply, error) {
 			r.data, err = text(v)
 		case "shm":
 			r.schema, err = text(v)
+		case "now":
+			r.now, _ = integer(v) // one that is wrong costs the answer nothing
 		case "err":
 			r.failure, err = failureOf(v)
 		case "ext":
