@@ -9,6 +9,19 @@
 set -eu
 umask 077 # keys are for their owner only
 
+command -v curl >/dev/null || { echo "two-twins.sh: needs curl" >&2 && exit 1; }
+busy=
+for port in 7000 7001 7002 7101 7102 7201 7202; do
+	status=0
+	curl -s --noproxy '*' --max-time 2 -o /dev/null "http://127.0.0.1:$port/" || status=$?
+	[ $status -eq 7 ] || busy="$busy $port" # 7: nobody listens
+done
+if [ -n "$busy" ]; then
+	echo "two-twins.sh: in use on 127.0.0.1, so nothing is started: port$busy" >&2
+	echo "hint: if these are twins that you started before, kill \$(cat pids) in their folder ends them; ss -ltnp names others" >&2
+	exit 1
+fi
+
 : >pids
 # start LOG PROGRAM...: in the background
 start() {

@@ -2,6 +2,8 @@
 # Runs an example on two relays of this machine, and ends them:
 #
 #   sh examples/run.sh function-platform
+#
+# It needs the ports that docs/two-twins.sh names, and starts nothing where one is in use.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 example=${1-}
