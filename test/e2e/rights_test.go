@@ -193,7 +193,7 @@ func (g *guarded) hearWith(c *client.Client, b *guarded) {
 	g.t.Helper()
 	t := g.t
 	publisher := b.client("app")
-	_, err := publisher.PublishCounted(patient(t), "task/run.1", 1, client.Durable(), client.Retain()) // it is kept then
+	_, err := publisher.PublishCounted(patient(t), "task/run.1", 1, client.Durable(), client.Retain()) // so it is kept
 	g.must("publish", err)
 	now, err := c.Subscribe(patient(t), "task/#", client.From(b.ID), client.Retained())
 	g.must("subscribe", err)
