@@ -6,9 +6,11 @@ import { asError, failed } from "./redis.js";
 import { isTopic } from "./topic.js";
 import { isObject, now_s } from "./wire.js";
 
-// They do nothing when another one has the name. KEYS 1 the name's value, of free 2 the
-// names; ARGV 1 the value, 2 ms or the name. They return 1 when it was ours.
+// They do nothing when another one has the name. KEYS 1 the name's value, 2 the names; ARGV 1
+// the value, 2 of renew ms, of free the name, 3 of renew the name. They return 1 when it was
+// ours.
 const renewScript = `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('ZADD', KEYS[2], 0, ARGV[3])
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
 const freeScript = `if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('ZREM', KEYS[2], ARGV[2])
@@ -127,7 +129,7 @@ export class Presence implements AsyncDisposable {
    */
   async #isKept(): Promise<boolean> {
     const { commands } = this.#core;
-    if ((await commands.eval(renewScript, { keys: [this.#key], arguments: [this.#value, `${lease_ms}`] })) === 1) return true;
+    if ((await commands.eval(renewScript, { keys: [this.#key, this.#registry], arguments: [this.#value, `${lease_ms}`, this.name] })) === 1) return true;
     const took = await commands.set(this.#key, this.#value, { expiration: { type: "PX", value: lease_ms }, condition: "NX" });
     if (took === null) return false;
     await commands.zAdd(this.#registry, { score: 0, value: this.name });
