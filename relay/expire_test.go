@@ -40,8 +40,8 @@ func TestRequestWithoutAReplyEndsAtItsDeadline(t *testing.T) {
 // has passed meanwhile. They are answered, not told that nobody did.
 func TestRepliesThatWaitAtTheStartComeBeforeExpiry(t *testing.T) {
 	t.Parallel()
-	a := run(t, newWire(), 1001)
-	const n = 300 // several claims
+	a := run(t, newWire(), 1001, withStorage(func(o *backlog.Options) { o.MaxTake = 20 }))
+	const n = 60 // several claims
 	var replies []any
 	a.requests(n, with(ask("x", "app.1", 1001), map[string]any{"exp": 8}))
 	for i := range n {
