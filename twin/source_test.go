@@ -149,7 +149,7 @@ func TestAnswersAreDefinitiveOnlyWhenAResolverGaveThem(t *testing.T) {
 		"200, over 64 KiB":        {"", respond(200, "application/json", aliceAnswer+strings.Repeat(" ", 64<<10)), ErrUnavailable},
 		"200, another twin":       {"", respond(200, "application/json", other), ErrLying},
 		"200, bad account":        {"", respond(200, "application/json", strings.Replace(aliceAnswer, "5Grw", "5Grx", 1)), ErrLying},
-		"200, endless address":    {"", respond(200, "application/json", strings.Replace(aliceAnswer, "202", strings.Repeat("2", 999), 1)), ErrLying},
+		"200, endless address":    {"", respond(200, "application/json", strings.Replace(aliceAnswer, "202", strings.Repeat("2", 1999), 1)), ErrLying},
 		"redirect":                {"", http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP, ErrUnavailable},
 		"cut connection":          {"", cutShort, ErrUnavailable},
 		"proxy: empty list":       {"gridproxy+", respond(200, "application/json", "[]"), ErrNotFound},
