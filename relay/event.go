@@ -84,8 +84,8 @@ func (r *Relay) prepareEvents(ctx context.Context, arrivals []*arrival) error {
 
 // tooLargeToCancel refuses what no service needs to know of a cancellation: all keep it in mind.
 func tooLargeToCancel(m *msgbus.Message) *msgbus.Refusal {
-	if len(m.Data) > msgbus.MaxCancel {
-		return msgbus.Refuse(msgbus.TooLarge, "dat of %s has %d bytes, at most %d are allowed", m.Command, len(m.Data), msgbus.MaxCancel)
+	if size := len(m.Data) + len(m.Schema); size > msgbus.MaxCancel {
+		return msgbus.Refuse(msgbus.TooLarge, "dat and shm of %s have %d bytes, at most %d are allowed", m.Command, size, msgbus.MaxCancel)
 	}
 	return nil
 }
@@ -93,8 +93,8 @@ func tooLargeToCancel(m *msgbus.Message) *msgbus.Refusal {
 // refuseEvent tells why another twin's event is not taken.
 func refuseEvent(m *msgbus.Message, topic string, wanted []msgbus.Subscription) *msgbus.Refusal {
 	switch {
-	case len(m.Data) > msgbus.MaxEvent:
-		return msgbus.Refuse(msgbus.TooLarge, "an event of %d bytes, at most %d are allowed", len(m.Data), msgbus.MaxEvent)
+	case len(m.Data)+len(m.Schema) > msgbus.MaxEvent:
+		return msgbus.Refuse(msgbus.TooLarge, "an event of %d bytes, at most %d are allowed", len(m.Data)+len(m.Schema), msgbus.MaxEvent)
 	case !slices.ContainsFunc(wanted, func(s msgbus.Subscription) bool {
 		return s.Twin == m.Source && msgbus.MatchTopic(s.Pattern, topic)
 	}):

@@ -181,8 +181,9 @@ func TestOldRetainedEventDoesNotTakeThePlaceOfANewerOne(t *testing.T) {
 	if got := heard(t, from); got != "1001 routes new" {
 		t.Errorf("heard %s", got)
 	}
-	stale := publish("routes", "old", map[string]any{"retain": true, "latest": true, "at": 1000})
-	a.request(with(stale, map[string]any{"dst": []int{1002}}))
+	for _, ext := range []map[string]any{{"retain": true, "latest": true, "at": 1000}, {"retain": true, "latest": true}} {
+		a.request(with(publish("routes", "old", ext), map[string]any{"dst": []int{1002}}))
+	}
 	a.request(publish("routes", "", map[string]any{"retain": true}))
 	if got := heard(t, from); got != "1001 routes " {
 		t.Errorf("heard %s", got)
@@ -200,9 +201,13 @@ func TestCancellationIsSmall(t *testing.T) {
 	w := newWire()
 	a, b := run(t, w, 1001), run(t, w, 1002)
 	data, _ := json.Marshal(map[string]any{"cmd": "work", "tag": strings.Repeat("x", msgbus.MaxCancel)})
-	a.request(with(ask("msgbus.cancel", "app.1", 1002), map[string]any{"dat": base64.StdEncoding.EncodeToString(data)}))
-	if got := a.pop("app.1"); !has(got["err"], "at most 4096 are allowed") {
-		t.Errorf("it got %v", got["err"])
+	for _, large := range []map[string]any{
+		{"dat": base64.StdEncoding.EncodeToString(data)}, {"shm": strings.Repeat("x", msgbus.MaxCancel)},
+	} {
+		a.request(with(ask("msgbus.cancel", "app.1", 1002), large))
+		if got := a.pop("app.1"); !has(got["err"], "at most 4096 are allowed") {
+			t.Errorf("it got %v", got["err"])
+		}
 	}
 	if n := b.rdb.Exists(t.Context(), "msgbus.system.stream.msgbus").Val(); n != 0 {
 		t.Error("it is kept")

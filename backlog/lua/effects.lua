@@ -92,7 +92,7 @@ local function retain(effect, retained, source, own)
   local before = unless_wrong_type('HGET', retained, effect.retained)
   if before and effect.latest then
     local readable, kept = pcall(cjson.decode, before)
-    if readable and type(kept) == 'table' and (tonumber(kept.at) or 0) >= effect.at then
+    if readable and type(kept) == 'table' and (tonumber(kept.at) or 0) >= (effect.at or 0) then
       return false
     end
   end
